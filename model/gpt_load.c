@@ -1,0 +1,101 @@
+/* gpt_load.c - named tensors into the parameter block. */
+#include <string.h>
+
+#include "model/gpt.h"
+#include "model/reader.h"
+
+static bool same_shape(const struct gpt_param *p, const struct tensor_view *t)
+{
+    bool same = p->ndim == t->ndim;
+    for (size_t i = 0; same && i < p->ndim; i++)
+        same = p->shape[i] == t->shape[i];
+    return same;
+}
+
+static float element(const struct tensor_view *t, size_t i)
+{
+    uint32_t u;
+    float f;
+    if (t->dtype == ST_F16)
+        return f16_to_f32(le16(t->data + 2 * i));
+    if (t->dtype == ST_BF16)
+        return bf16_to_f32(le16(t->data + 2 * i));
+    u = le32(t->data + 4 * i);
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+/* NAME followed by suffix, as a lookup. */
+static const struct tensor_view *find(const struct tensor_view *t, size_t count, const char *name,
+                                      const char *suffix)
+{
+    char full[64];
+    size_t n = strlen(name);
+    memcpy(full, name, n);
+    strcpy(full + n, suffix);
+    return tensor_find(t, count, full);
+}
+
+static enum err_code load_one(const struct gpt_param *p, float *out, const struct tensor_view *t,
+                              size_t count, size_t *used, const char *path, struct err *e)
+{
+    const struct tensor_view *w = find(t, count, p->name, ""), *q = find(t, count, p->name, ".q");
+    const struct tensor_view *s = find(t, count, p->name, ".scale");
+    size_t cols = p->size / p->shape[0];
+    if (!w == !q)
+        return err_set(e, ERR_INPUT, "%s: tensor %s: %s", path, p->name,
+                       w ? "there plain and as .q" : "missing");
+    if (!same_shape(p, w ? w : q))
+        return err_set(e, ERR_INPUT,
+                       "%s: tensor %s: the recipe's shape is %zu x %zu, the file's is another",
+                       path, p->name, p->shape[0], cols);
+    if (w && w->dtype != ST_F32 && w->dtype != ST_F16 && w->dtype != ST_BF16)
+        return err_set(e, ERR_INPUT, "%s: tensor %s: must be F32, F16 or BF16", path, p->name);
+    if (q && (q->dtype != ST_I8 || !s || s->dtype != ST_F16 || s->ndim != 1 ||
+              s->shape[0] != p->shape[0]))
+        return err_set(e, ERR_INPUT, "%s: tensor %s: .q must be I8 with .scale F16, one per row",
+                       path, p->name);
+    for (size_t i = 0; i < p->size; i++) {
+        float v = w ? element(w, i) : (float)(int8_t)q->data[i] * element(s, i / cols);
+        if (!(v - v == 0)) /* NaN and infinity alike */
+            return err_set(e, ERR_INPUT, "%s: tensor %s: element %zu is not finite", path, p->name,
+                           i);
+        out[i] = v;
+    }
+    *used += w ? 1 : 2;
+    return ERR_OK;
+}
+
+/* Some tensor is not the model's: name it. */
+static enum err_code stranger(const struct gpt *m, const struct tensor_view *t, size_t count,
+                              const char *path, struct err *e)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *n = t[i].name, *dot = strrchr(n, '.');
+        const struct gpt_param *p = gpt_find(m, n);
+        char base[64];
+        if (!p && dot && (!strcmp(dot, ".q") || !strcmp(dot, ".scale")) &&
+            (size_t)(dot - n) < sizeof base) {
+            memcpy(base, n, (size_t)(dot - n));
+            base[dot - n] = 0;
+            p = find(t, count, base, ".q") ? gpt_find(m, base) : NULL;
+        }
+        if (!p)
+            return err_set(e, ERR_INPUT, "%s: tensor %s: the recipe's model has no such parameter",
+                           path, n);
+    }
+    return err_set(e, ERR_INPUT, "%s: tensors do not match the recipe's model", path);
+}
+
+enum err_code gpt_load(const struct gpt *m, float *params, const struct tensor_view *t,
+                       size_t count, const char *path, struct err *e)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < m->nparams; i++) {
+        enum err_code rc =
+            load_one(&m->param[i], params + m->param[i].at, t, count, &used, path, e);
+        if (rc)
+            return rc;
+    }
+    return used == count ? ERR_OK : stranger(m, t, count, path, e);
+}

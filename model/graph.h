@@ -1,0 +1,127 @@
+/*
+ * graph.h - a static graph of operations on rows of activations: built once from a recipe, planned
+ * for a shape, then executed forward and backward without allocating.
+ *
+ * Activations are values: width floats per row, one row per position of every sequence. A graph is
+ * built by appending nodes (graph_embed, graph_linear, ...) in execution order; each call returns the
+ * number of the value that it makes. Parameters are offsets, in floats, into one block that the model
+ * owns; gradients live at the same offsets of a second block.
+ *
+ * Planning for scoring drops everything that only the backward needs and reuses memory as soon as a
+ * value is dead. It also prunes exactly: when only the last rows of each window are scored, every
+ * operation whose result reaches the loss through those rows alone runs on those rows alone (in the
+ * last layer: queries, attention, projections, MLP, head; keys and values stay complete). Operations
+ * are row-wise and bit-exact per row, so scores keep their bits.
+ *
+ * Planning for training keeps what the backward reads and gives each activation gradient a place for
+ * the time between its first and last use.
+ */
+#ifndef MODEL_GRAPH_H
+#define MODEL_GRAPH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+
+enum graph_op {
+    OP_EMBED,
+    OP_COMBINE,
+    OP_LINEAR,
+    OP_LINEAR_ACT,
+    OP_QK,
+    OP_ATTN,
+    OP_HEAD,
+    OP_TAKE,
+};
+
+enum { GRAPH_NONE = -1, GRAPH_INS = 3, GRAPH_OUTS = 3 };
+
+struct graph_value {
+    size_t width;    /* floats per row */
+    bool saved;      /* exists for the backward only */
+    bool tail;       /* planned on the scored rows only */
+    bool keep;       /* training: read by the backward */
+    int made, last;  /* node that makes it, last node that reads it */
+    ptrdiff_t at;    /* offset in floats in the activation block, or GRAPH_NONE */
+    ptrdiff_t grad;  /* the same for its gradient */
+};
+
+struct graph_node {
+    enum graph_op op;
+    int in[GRAPH_INS], out[GRAPH_OUTS];
+    ptrdiff_t p[2];         /* parameter offsets or GRAPH_NONE */
+    size_t n_out, n_in;     /* linear: shape; embed, head: vocab, dim; qk, attn: heads, kv_heads */
+    float f;                /* norm gain, slope, soft cap or attention scale */
+    bool tail;              /* runs on the scored rows only */
+    bool add[GRAPH_INS];    /* backward: the gradient of this input exists already, add to it */
+    bool dead;              /* nothing that matters reads its outputs */
+};
+
+struct graph {
+    struct graph_node *node;
+    struct graph_value *value;
+    size_t nodes, values, node_cap, value_cap;
+    size_t head_dim, rope_dims;
+    double rope_base;       /* before any rescaling */
+    size_t rope_train_len;  /* beyond it the base is rescaled; 0: never */
+    float eps;
+    bool failed;            /* out of memory while building: graph_plan reports it */
+    /* plan */
+    bool training;
+    size_t batch, t, from;
+    size_t floats;          /* size of the activation block */
+    struct kern *k;
+    float *block, *cos, *sin;
+    uint16_t *ids, *target; /* backend memory: [batch*t], [batch*(t-from)] */
+    int nll;                /* value of the loss per scored row */
+};
+
+void graph_init(struct graph *g);
+void graph_free(struct graph *g); /* the plan's memory as well; accepts a zeroed graph */
+
+/* Builders, one per operation (kernels.h defines the mathematics). Parameters are offsets in floats. */
+int graph_embed(struct graph *g, ptrdiff_t table, size_t vocab, size_t dim);
+/* y = c0*x0 + c1*x1 and, when norm is not NULL, *norm = gain * rms(y). x1, c0, c1 may be GRAPH_NONE. */
+int graph_combine(struct graph *g, int x0, ptrdiff_t c0, int x1, ptrdiff_t c1, float gain,
+                  int *norm);
+int graph_linear(struct graph *g, int x, ptrdiff_t w, size_t n_out, size_t n_in);
+int graph_linear_act(struct graph *g, int x, ptrdiff_t w, size_t n_out, size_t n_in, float slope);
+int graph_qk(struct graph *g, int x, ptrdiff_t gain, size_t heads);
+int graph_attn(struct graph *g, int q, int k, int v, size_t heads, size_t kv_heads, float scale);
+void graph_head(struct graph *g, int h, ptrdiff_t w, size_t vocab, size_t dim, float cap);
+
+/*
+ * graph_plan - fix a shape, lay out memory and allocate it from k.
+ *
+ *   batch     sequences per run
+ *   t         positions per sequence
+ *   from      first scored position of each sequence (0 when training)
+ *   training  plan for graph_backward as well
+ *
+ * A graph is planned once; build another one for another shape. ERR_RESOURCE when memory is short,
+ * with the size in it; graph_free then releases what was allocated.
+ */
+enum err_code graph_plan(struct graph *g, struct kern *k, size_t batch, size_t t, size_t from,
+                         bool training, struct err *e);
+
+/*
+ * graph_forward - nll of the scored rows.
+ *
+ *   params  backend memory, the whole parameter block
+ *   ids     host, [batch][t]; target host, [batch][t - from]: targets of the scored positions
+ *   nll     host, [batch][t - from], nats; NULL leaves them in the graph
+ *
+ * Fails only for device reasons. Waits for the result when nll is not NULL.
+ */
+enum err_code graph_forward(struct graph *g, const float *params, const uint16_t *ids,
+                            const uint16_t *target, float *nll, struct err *e);
+
+/* graph_backward - after graph_forward with the same params: grads += gscale * d(sum of nll)/d params. */
+void graph_backward(struct graph *g, const float *params, float *grads, float gscale);
+
+/* graph_read - copy a value's rows of the last forward to the host (tests, probes). */
+void graph_read(struct graph *g, int value, float *out);
+
+#endif

@@ -1,0 +1,366 @@
+/*
+ * graph_plan.c - which operation runs on which rows, and where every value lives.
+ *
+ * Four passes over the static list of nodes:
+ *   prune    backwards: what nothing reads is dead; what only scored rows need becomes "tail"
+ *   rewrite  forwards: where a tail operation reads a complete value, a take is put before it
+ *   lives    first and last use of every value, and which gradients are added to
+ *   place    a first-fit walk over the lifetimes gives offsets in one block
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/graph.h"
+
+enum need { NEED_NONE, NEED_TAIL, NEED_ALL };
+
+/* A value no longer alive; its place may be taken. Spans are in floats, multiples of 16 (64 bytes).
+ */
+struct place {
+    struct span {
+        size_t at, size;
+    } * live;
+    size_t count, cap, top;
+    bool failed;
+};
+
+static size_t rows_of(const struct graph *g, bool tail)
+{
+    return g->batch * (g->t - (tail ? g->from : 0));
+}
+
+static size_t span_of(const struct graph *g, const struct graph_value *v)
+{
+    return (v->width * rows_of(g, v->tail) + 15) & ~(size_t)15;
+}
+
+/* The lowest offset at which `size` floats are free. live[] is sorted by offset. */
+static ptrdiff_t place_take(struct place *p, size_t size)
+{
+    size_t at = 0, i = 0;
+    if (p->count == p->cap) {
+        size_t cap = p->cap ? 2 * p->cap : 64;
+        struct span *s = realloc(p->live, cap * sizeof *s);
+        if (!s) {
+            p->failed = true;
+            return 0;
+        }
+        p->live = s;
+        p->cap = cap;
+    }
+    while (i < p->count && p->live[i].at - at < size) {
+        at = p->live[i].at + p->live[i].size;
+        i++;
+    }
+    memmove(p->live + i + 1, p->live + i, (p->count - i) * sizeof *p->live);
+    p->live[i] = (struct span){at, size};
+    p->count++;
+    if (at + size > p->top)
+        p->top = at + size;
+    return (ptrdiff_t)at;
+}
+
+static void place_give(struct place *p, ptrdiff_t at)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (p->live[i].at == (size_t)at) {
+            memmove(p->live + i, p->live + i + 1, (p->count - i - 1) * sizeof *p->live);
+            p->count--;
+            return;
+        }
+}
+
+/* ---- prune ---- */
+
+static void need_value(unsigned char *need, int v, enum need n)
+{
+    if (v != GRAPH_NONE && need[v] < n)
+        need[v] = (unsigned char)n;
+}
+
+static enum err_code prune(struct graph *g, struct err *e)
+{
+    unsigned char *need = calloc(g->values + 1, 1);
+    if (!need)
+        return err_nomem(e, "graph plan", g->values);
+    for (size_t i = g->nodes; i-- > 0;) {
+        struct graph_node *n = &g->node[i];
+        enum need out = NEED_NONE;
+        if (n->op == OP_HEAD)
+            out = g->from ? NEED_TAIL : NEED_ALL;
+        for (int o = 0; o < GRAPH_OUTS; o++)
+            if (n->out[o] != GRAPH_NONE && need[n->out[o]] > out)
+                out = need[n->out[o]];
+        n->dead = out == NEED_NONE;
+        n->tail = out == NEED_TAIL;
+        for (int j = 0; j < GRAPH_INS && !n->dead; j++)
+            need_value(need, n->in[j], n->op == OP_ATTN && j > 0 ? NEED_ALL : out);
+        for (int o = 0; o < GRAPH_OUTS; o++)
+            if (n->out[o] != GRAPH_NONE)
+                g->value[n->out[o]].tail = n->tail;
+    }
+    free(need);
+    return ERR_OK;
+}
+
+/* ---- rewrite ---- */
+
+/* Copy the node list, inserting takes. taken[v] is the tail copy of complete value v, once it
+ * exists. */
+static enum err_code insert_takes(struct graph *g, struct err *e)
+{
+    size_t count = 0, extra = 0;
+    struct graph_node *list;
+    int *taken;
+    if (!g->from)
+        return ERR_OK;
+    for (size_t i = 0; i < g->nodes; i++)
+        extra += g->node[i].tail ? GRAPH_INS : 0;
+    list = malloc((g->nodes + extra) * sizeof *list);
+    taken = malloc(g->values * sizeof *taken);
+    if (!list || !taken) {
+        free(list);
+        free(taken);
+        return err_nomem(e, "graph plan", (g->nodes + extra) * sizeof *list);
+    }
+    for (size_t v = 0; v < g->values; v++)
+        taken[v] = GRAPH_NONE;
+    for (size_t i = 0; i < g->nodes; i++) {
+        struct graph_node n = g->node[i];
+        for (int j = 0; j < GRAPH_INS && n.tail; j++) {
+            int v = n.in[j];
+            if (v == GRAPH_NONE || g->value[v].tail || (n.op == OP_ATTN && j > 0))
+                continue;
+            if (taken[v] == GRAPH_NONE) {
+                struct graph_value *p = g->value;
+                if (g->values == g->value_cap) {
+                    p = realloc(p, 2 * g->value_cap * sizeof *p);
+                    if (!p) {
+                        free(list);
+                        free(taken);
+                        return err_nomem(e, "graph plan", 2 * g->value_cap * sizeof *p);
+                    }
+                    g->value = p;
+                    g->value_cap *= 2;
+                }
+                p[g->values] = (struct graph_value){.width = p[v].width, .tail = true};
+                taken[v] = (int)g->values++;
+                list[count++] = (struct graph_node){.op = OP_TAKE,
+                                                    .in = {v, GRAPH_NONE, GRAPH_NONE},
+                                                    .out = {taken[v], GRAPH_NONE, GRAPH_NONE},
+                                                    .p = {GRAPH_NONE, GRAPH_NONE},
+                                                    .n_in = p[v].width,
+                                                    .tail = true};
+            }
+            n.in[j] = taken[v];
+        }
+        list[count++] = n;
+    }
+    free(taken);
+    free(g->node);
+    g->node = list;
+    g->nodes = count;
+    g->node_cap = count;
+    return ERR_OK;
+}
+
+/* ---- lives ---- */
+
+static void keep(struct graph *g, int v)
+{
+    if (v != GRAPH_NONE)
+        g->value[v].keep = true;
+}
+
+/* What the backward of a node reads besides gradients. */
+static void mark_kept(struct graph *g, const struct graph_node *n)
+{
+    switch (n->op) {
+    case OP_COMBINE:
+        if (n->out[1] != GRAPH_NONE)
+            keep(g, n->out[0]);
+        if (n->p[0] != GRAPH_NONE)
+            keep(g, n->in[0]);
+        if (n->p[1] != GRAPH_NONE)
+            keep(g, n->in[1]);
+        break;
+    case OP_LINEAR:
+    case OP_LINEAR_ACT:
+    case OP_QK:
+    case OP_HEAD:
+        keep(g, n->in[0]);
+        break;
+    case OP_ATTN:
+        for (int j = 0; j < GRAPH_INS; j++)
+            keep(g, n->in[j]);
+        keep(g, n->out[0]);
+        break;
+    case OP_EMBED:
+    case OP_TAKE:
+        break;
+    }
+    for (int o = 0; o < GRAPH_OUTS; o++)
+        if (n->out[o] != GRAPH_NONE && g->value[n->out[o]].saved)
+            keep(g, n->out[o]);
+}
+
+static void find_lives(struct graph *g)
+{
+    for (size_t v = 0; v < g->values; v++) {
+        g->value[v].made = g->value[v].last = -1;
+        g->value[v].keep = false;
+        g->value[v].at = g->value[v].grad = GRAPH_NONE;
+    }
+    for (size_t i = 0; i < g->nodes; i++) {
+        struct graph_node *n = &g->node[i];
+        if (n->dead)
+            continue;
+        for (int j = 0; j < GRAPH_INS; j++)
+            if (n->in[j] != GRAPH_NONE)
+                g->value[n->in[j]].last = (int)i;
+        for (int o = 0; o < GRAPH_OUTS; o++)
+            if (n->out[o] != GRAPH_NONE)
+                g->value[n->out[o]].made = g->value[n->out[o]].last = (int)i;
+        if (g->training)
+            mark_kept(g, n);
+    }
+    if (g->nll != GRAPH_NONE)
+        g->value[g->nll].last = (int)g->nodes;
+}
+
+/* ---- place ---- */
+
+/* In-place operations: the output may take over the input's place when nobody else needs the input.
+ */
+static bool may_alias(const struct graph *g, const struct graph_node *n, int i)
+{
+    const struct graph_value *x, *y;
+    if (g->training || (n->op != OP_QK && n->op != OP_COMBINE) || n->in[0] == GRAPH_NONE)
+        return false;
+    x = &g->value[n->in[0]];
+    y = &g->value[n->out[0]];
+    return x->last == i && x->tail == y->tail && x->width == y->width;
+}
+
+static void place_forward(struct graph *g, struct place *p)
+{
+    for (size_t i = 0; i < g->nodes; i++) {
+        struct graph_node *n = &g->node[i];
+        bool alias = !n->dead && may_alias(g, n, (int)i);
+        if (n->dead)
+            continue;
+        for (int o = 0; o < GRAPH_OUTS; o++) {
+            struct graph_value *v = n->out[o] == GRAPH_NONE ? NULL : &g->value[n->out[o]];
+            if (!v || (v->saved && !g->training))
+                continue;
+            /* A sum that only its norm reads need not be stored when scoring. */
+            if (!g->training && n->op == OP_COMBINE && !o && v->last == (int)i &&
+                n->out[1] != GRAPH_NONE)
+                continue;
+            if (!o && alias) {
+                v->at = g->value[n->in[0]].at;
+                g->value[n->in[0]].last = (int)g->nodes + 1; /* not given back below */
+                continue;
+            }
+            v->at = place_take(p, span_of(g, v));
+        }
+        for (size_t w = 0; w < g->values; w++)
+            if (g->value[w].last == (int)i && g->value[w].at != GRAPH_NONE &&
+                !(g->training && g->value[w].keep))
+                place_give(p, g->value[w].at);
+    }
+}
+
+static bool has_grad(const struct graph *g, int v)
+{
+    return v != GRAPH_NONE && !g->value[v].saved && v != g->nll;
+}
+
+/* Reverse order: a gradient is born at the last reader of its value and dies at the maker. */
+static void place_backward(struct graph *g, struct place *p)
+{
+    for (size_t i = g->nodes; i-- > 0;) {
+        struct graph_node *n = &g->node[i];
+        if (n->dead)
+            continue;
+        for (int j = 0; j < GRAPH_INS; j++) {
+            struct graph_value *v = has_grad(g, n->in[j]) ? &g->value[n->in[j]] : NULL;
+            if (!v)
+                continue;
+            n->add[j] = v->grad != GRAPH_NONE;
+            if (!n->add[j])
+                v->grad = place_take(p, span_of(g, v));
+        }
+        for (int o = 0; o < GRAPH_OUTS; o++)
+            if (has_grad(g, n->out[o]) && g->value[n->out[o]].grad != GRAPH_NONE)
+                place_give(p, g->value[n->out[o]].grad);
+    }
+}
+
+/* ---- the plan ---- */
+
+/* Rotary base beyond the trained length: base * (t/trained)^(r/(r-2)), r the rotated dimensions
+ * (the "NTK-aware" rule as the records wrote it, spec section 2.5). */
+static double rope_base(const struct graph *g)
+{
+    double r = (double)g->rope_dims;
+    if (!g->rope_train_len || g->t <= g->rope_train_len || g->rope_dims <= 2)
+        return g->rope_base;
+    return g->rope_base *
+           kern_exp(kern_log((double)g->t / (double)g->rope_train_len) * (r / (r - 2)));
+}
+
+static enum err_code make_tables(struct graph *g, struct err *e)
+{
+    size_t n = g->t * g->rope_dims / 2, bytes = n * sizeof(float);
+    float *host = malloc(2 * bytes + 1);
+    g->cos = g->k->alloc(g->k, bytes);
+    g->sin = g->k->alloc(g->k, bytes);
+    if (!host || !g->cos || !g->sin) {
+        free(host);
+        return err_nomem(e, "rotary tables", 2 * bytes);
+    }
+    kern_rope_tables(host, host + n, g->t, g->rope_dims, rope_base(g));
+    g->k->upload(g->k, g->cos, host, bytes);
+    g->k->upload(g->k, g->sin, host + n, bytes);
+    free(host);
+    return ERR_OK;
+}
+
+static enum err_code allocate(struct graph *g, struct err *e)
+{
+    size_t bytes = g->floats * sizeof(float);
+    g->block = g->k->alloc(g->k, bytes);
+    g->ids = g->k->alloc(g->k, rows_of(g, false) * sizeof *g->ids);
+    g->target = g->k->alloc(g->k, rows_of(g, true) * sizeof *g->target);
+    if (!g->block || !g->ids || !g->target)
+        return err_nomem(e, "activations", bytes);
+    return make_tables(g, e);
+}
+
+enum err_code graph_plan(struct graph *g, struct kern *k, size_t batch, size_t t, size_t from,
+                         bool training, struct err *e)
+{
+    struct place p = {0};
+    enum err_code rc;
+    if (g->failed)
+        return err_nomem(e, "graph", (g->nodes + 1) * sizeof *g->node);
+    assert(!g->k); /* pruning rewrites the nodes, so a graph is planned once */
+    g->k = k;
+    g->batch = batch;
+    g->t = t;
+    g->from = from;
+    g->training = training;
+    if ((rc = prune(g, e)) || (rc = insert_takes(g, e)))
+        return rc;
+    find_lives(g);
+    place_forward(g, &p);
+    if (training)
+        place_backward(g, &p);
+    free(p.live);
+    if (p.failed)
+        return err_nomem(e, "graph plan", p.cap * sizeof *p.live);
+    g->floats = p.top;
+    return allocate(g, e);
+}

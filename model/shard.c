@@ -1,0 +1,174 @@
+/* shard.c - see shard.h. */
+#include "model/shard.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "model/file.h"
+#include "model/reader.h"
+
+static enum err_code check(struct shard *s, const char *path, size_t vocab, struct err *e)
+{
+    struct reader r = reader_init(s->map, s->map_bytes);
+    uint32_t magic = reader_u32(&r), version = reader_u32(&r), count = reader_u32(&r);
+    if (s->map_bytes < SHARD_HEADER || magic != SHARD_MAGIC || version != SHARD_VERSION)
+        return err_set(e, ERR_INPUT,
+                       "%s: not a token shard: magic %u version %u, expected %u and %u", path,
+                       magic, version, SHARD_MAGIC, SHARD_VERSION);
+    if (s->map_bytes - SHARD_HEADER != 2 * (size_t)count)
+        return err_set(e, ERR_INPUT, "%s: header says %u tokens, file holds %zu bytes of them",
+                       path, count, s->map_bytes - SHARD_HEADER);
+    if (!count)
+        return err_set(e, ERR_INPUT, "%s: holds no tokens", path);
+    s->tok = (const uint16_t *)((const uint8_t *)s->map + SHARD_HEADER);
+    s->n = count;
+    for (size_t i = 0; vocab && i < s->n; i++)
+        if (s->tok[i] >= vocab)
+            return err_set(e, ERR_INPUT, "%s: token %zu is %u, the vocabulary has %zu", path, i,
+                           (unsigned)s->tok[i], vocab);
+    return ERR_OK;
+}
+
+enum err_code shard_open(struct shard *s, const char *path, size_t vocab, struct err *e)
+{
+    enum err_code rc;
+    memset(s, 0, sizeof *s);
+    if ((rc = file_map(path, &s->map, &s->map_bytes, e)))
+        return rc;
+    if ((rc = check(s, path, vocab, e)))
+        shard_close(s);
+    return rc;
+}
+
+void shard_close(struct shard *s)
+{
+    file_unmap(s->map, s->map_bytes);
+    memset(s, 0, sizeof *s);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* "..._KIND_....bin"? */
+static bool is_kind(const char *name, const char *kind)
+{
+    size_t n = strlen(name), k = strlen(kind);
+    const char *p = name;
+    if (n < 4 || strcmp(name + n - 4, ".bin"))
+        return false;
+    while ((p = strchr(p, '_'))) {
+        p++;
+        if (!strncmp(p, kind, k) && p[k] == '_')
+            return true;
+    }
+    return false;
+}
+
+static enum err_code push(struct shard_list *l, size_t *cap, const char *dir, const char *name,
+                          struct err *e)
+{
+    size_t n = strlen(dir), m = strlen(name);
+    char *p;
+    if (l->count == *cap) {
+        char **q = realloc(l->path, (2 * *cap + 16) * sizeof *q);
+        if (!q)
+            return err_nomem(e, "shard names", (2 * *cap + 16) * sizeof *q);
+        l->path = q;
+        *cap = 2 * *cap + 16;
+    }
+    p = malloc(n + m + 2);
+    if (!p)
+        return err_nomem(e, "shard names", n + m + 2);
+    memcpy(p, dir, n);
+    if (m) {
+        p[n] = '/';
+        memcpy(p + n + 1, name, m);
+        n += m + 1;
+    }
+    p[n] = 0;
+    l->path[l->count++] = p;
+    return ERR_OK;
+}
+
+enum err_code shard_list(struct shard_list *l, const char *path, const char *kind, struct err *e)
+{
+    struct stat st;
+    struct dirent *d;
+    size_t cap = 0;
+    enum err_code rc = ERR_OK;
+    DIR *dir;
+    memset(l, 0, sizeof *l);
+    if (stat(path, &st))
+        return err_set(e, ERR_INPUT, "%s: no such file or directory", path);
+    if (!S_ISDIR(st.st_mode))
+        return push(l, &cap, path, "", e);
+    dir = opendir(path);
+    if (!dir)
+        return err_set(e, ERR_INPUT, "%s: cannot read the directory", path);
+    while (!rc && (d = readdir(dir)))
+        if (is_kind(d->d_name, kind))
+            rc = push(l, &cap, path, d->d_name, e);
+    closedir(dir);
+    if (!rc && !l->count)
+        rc = err_set(e, ERR_INPUT, "%s: no *_%s_*.bin shard in it", path, kind);
+    if (rc) {
+        shard_list_free(l);
+        return rc;
+    }
+    qsort(l->path, l->count, sizeof *l->path, by_name);
+    return ERR_OK;
+}
+
+void shard_list_free(struct shard_list *l)
+{
+    for (size_t i = 0; i < l->count; i++)
+        free(l->path[i]);
+    free(l->path);
+    memset(l, 0, sizeof *l);
+}
+
+/* Append one shard's tokens, as many as max still allows. */
+static enum err_code append(uint16_t **tok, size_t *n, const char *path, size_t vocab, size_t max,
+                            struct err *e)
+{
+    struct shard s;
+    uint16_t *p;
+    enum err_code rc = shard_open(&s, path, vocab, e);
+    size_t take = s.n;
+    if (rc)
+        return rc;
+    if (max && take > max - *n)
+        take = max - *n;
+    p = realloc(*tok, (*n + take + 1) * sizeof *p);
+    if (p) {
+        memcpy(p + *n, s.tok, take * sizeof *p);
+        *tok = p;
+        *n += take;
+    } else {
+        rc = err_nomem(e, "tokens", (*n + take) * sizeof *p);
+    }
+    shard_close(&s);
+    return rc;
+}
+
+enum err_code shard_load(uint16_t **tok, size_t *n, const char *path, const char *kind,
+                         size_t vocab, size_t max, struct err *e)
+{
+    struct shard_list l;
+    enum err_code rc = shard_list(&l, path, kind, e);
+    *tok = NULL;
+    *n = 0;
+    for (size_t i = 0; !rc && i < l.count && (!max || *n < max); i++)
+        rc = append(tok, n, l.path[i], vocab, max, e);
+    shard_list_free(&l);
+    if (rc) {
+        free(*tok);
+        *tok = NULL;
+        *n = 0;
+    }
+    return rc;
+}
