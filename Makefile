@@ -2,18 +2,26 @@
 # people type them. `make help` lists them. V=1 shows commands.
 
 # ---- settings ------------------------------------------------------------------------------------
-CC       ?= gcc
-MUSL_CC  ?= musl-gcc
-PREFIX   ?= /usr/local
-B        ?= build
-WARN      = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
+MUSL_CC ?= musl-gcc
+PREFIX  ?= /usr/local
+THREADS ?= $(shell nproc)
+B       ?= build
+BIN     ?= bin
+WARN     = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 # -ffp-contract=off: a fused multiply-add happens where the source says so and nowhere else.
-CFLAGS    = -std=c17 -O2 -g -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -pthread $(SANFLAGS)
-LDLIBS    = -lcjson -llzma -lzstd -lxxhash -lm
-SANFLAGS ?=
+CFLAGS   = -std=c17 -O2 -g -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -pthread $(SAN)
+LDLIBS   = -lcjson -llzma -lzstd -lxxhash -lseccomp -lm
+SAN     ?=
 ifeq ($(V),)
 Q = @
 endif
+
+# Debian packages: to build, to run the demo, to run the tests.
+DEPS      := gcc libc6-dev musl-tools libcjson-dev liblzma-dev libzstd-dev libxxhash-dev \
+             libseccomp-dev xz-utils bzip2 zstd sentencepiece
+DEPS_DEMO := dict-gcide bible-kjv-text debian-handbook
+DEPS_TEST := libcmocka-dev curl python3-minimal
 
 # ---- sources per room ----------------------------------------------------------------------------
 KERNELS := $(wildcard kernels/*.c kernels/cpu/*.c)
@@ -21,42 +29,121 @@ MODEL   := $(wildcard model/*.c)
 TRAINER := $(filter-out trainer/main.c,$(wildcard trainer/*.c))
 PACKER  := $(filter-out packer/main.c,$(wildcard packer/*.c))
 VERIFY  := $(filter-out verify/main.c,$(wildcard verify/*.c))
-DECODE  := stub/lzma_dec.c stub/weights_dec.c
+DECODE  := stub/lzma_dec.c stub/weights_dec.c stub/xxh64.c
 DATA    := trainer/data/shards.c
-UNIT    := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*_test.c))
+PARITY  := $(wildcard tests/parity/*.c)
+UNIT    := $(wildcard tests/unit/*_test.c)
+
+SOURCES := Makefile README.md $(wildcard $(addsuffix /*.[chS],kernels kernels/* model trainer trainer/data \
+           packer stub verify) stub/*.ld trainer/data/*.sh trainer/data/*.awk recipes/* docs/*.md)
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))
+# Everything but the programs' main functions; what a program does not use is not linked into it.
+LIB := $(B)/libpgolf.a
+$(LIB): $(call obj,$(KERNELS) $(MODEL) $(TRAINER) $(PACKER) $(VERIFY) $(DECODE) $(DATA)) $(B)/stub/embed.o
+PROGRAMS := $(BIN)/trainer $(BIN)/packer $(BIN)/verify $(BIN)/shards
 
-BASE_O    := $(call obj,$(KERNELS) $(MODEL))
-TRAINER_O := $(call obj,$(TRAINER))
-PACKER_O  := $(call obj,$(PACKER) $(DECODE))
-VERIFY_O  := $(call obj,$(VERIFY))
-
-all: bin/trainer bin/packer bin/verify bin/shards   ## build everything into bin/
+all: $(PROGRAMS)        ## build everything (the default)
+	@command -v nvcc >/dev/null || echo "make: no nvcc here: CUDA backend skipped"
 
 # ---- rules ---------------------------------------------------------------------------------------
-$(B)/%_avx2.o: CFLAGS += -mavx2 -mfma
-$(B)/%_avx512.o: CFLAGS += -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
+AVX2   := -mavx2 -mfma
+AVX512 := -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
+$(B)/%_avx2.o: CFLAGS += $(AVX2)
+$(B)/%_avx512.o: CFLAGS += $(AVX512)
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
-bin/trainer: $(B)/trainer/main.o $(TRAINER_O) $(BASE_O)
-bin/packer: $(B)/packer/main.o $(PACKER_O) $(TRAINER_O) $(BASE_O) $(B)/stub/embed.o
-bin/verify: $(B)/verify/main.o $(VERIFY_O) $(PACKER_O) $(BASE_O) $(B)/stub/embed.o
-bin/verify: LDLIBS += -lseccomp
-bin/shards: $(B)/trainer/data/shards_main.o $(call obj,$(DATA)) $(BASE_O)
+$(LIB):
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-bin/%:
+$(BIN)/trainer: $(B)/trainer/main.o
+$(BIN)/packer: $(B)/packer/main.o
+$(BIN)/verify: $(B)/verify/main.o
+$(BIN)/shards: $(B)/trainer/data/shards_main.o
+$(PROGRAMS): $(LIB)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $^ $(LDLIBS) -o $@
+	$(Q)$(CC) $(CFLAGS) $(filter %.o,$^) $(LIB) $(LDLIBS) -o $@
 
-help:           ## this list
-	@grep -hE '^[a-z0-9_-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+# ---- what ships inside a submission: loader and runner -------------------------------------------
+# Forward pass only, musl, optimised for size: every byte is counted against the 16,000,000.
+SIZE := -std=c17 -Os -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -fno-asynchronous-unwind-tables \
+        -fno-stack-protector -fno-math-errno -fno-pie
+RUNNER := stub/runner.c stub/runner_rt.c stub/lzma_dec.c stub/weights_dec.c $(wildcard kernels/cpu/*.c) \
+          $(addprefix model/,bytes.c gpt.c gpt_load.c graph.c graph_plan.c graph_run.c recipe_check.c \
+          score.c shard.c file.c tensor.c text.c window.c)
+RUNNER_O := $(RUNNER:%.c=$(B)/musl/%.o)
+$(B)/musl/%_avx2.o: SIZE += $(AVX2)
+$(B)/musl/%_avx512.o: SIZE += $(AVX512)
 
-clean:          ## remove what make made
+# gcc below 12 has no -Oz; what it makes is a little larger, the budget test says so.
+OZ := $(shell $(CC) -Oz -E -x c /dev/null >/dev/null 2>&1 && echo -Oz || echo -Os)
+LOADER_FLAGS := -std=c17 $(OZ) -fno-tree-loop-optimize -ffreestanding -fno-builtin -nostdlib -static -fno-pic \
+    -fno-asynchronous-unwind-tables -fno-stack-protector -fcf-protection=none -fomit-frame-pointer \
+    -mgeneral-regs-only $(WARN) -I. -Wl,-no-pie -Wl,-T,stub/loader.ld,--oformat,binary,--build-id=none
+
+$(B)/musl/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(MUSL_CC) $(SIZE) -DKERN_FORWARD_ONLY -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
+
+$(B)/stub/runner: $(RUNNER_O)
+	@mkdir -p $(@D)
+	$(Q)$(MUSL_CC) -static -no-pie -s -Wl,--gc-sections,--build-id=none,-z,norelro $^ -o $@
+
+$(B)/stub/loader: stub/loader.c stub/loader.ld stub/lzma_dec.c stub/lzma_dec.h stub/xxh64.c stub/format.h
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LOADER_FLAGS) stub/loader.c -o $@ && chmod +x $@
+
+# The sources as they are, for `packer pack --with-source`: fixed order, owners and times.
+$(B)/stub/source.tar: $(SOURCES)
+	@mkdir -p $(@D)
+	$(Q)tar --format=ustar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rw,go=r \
+	    -cf $@ $(SOURCES)
+
+$(B)/stub/embed.o: stub/embed.S $(B)/stub/loader $(B)/stub/runner $(B)/stub/source.tar
+	$(Q)$(CC) -Wa,-I$(B) -c $< -o $@
+
+# ---- targets -------------------------------------------------------------------------------------
+demo: deps-demo all     ## text to verified submission in 5 minutes; TEXT=FILE: your own text
+	$(Q)TEXT="$(TEXT)" THREADS=$(THREADS) sh recipes/demo.sh
+
+test: deps-test check   ## install what the tests need, then run them all
+
+check: all unit parity e2e      ## unit, parity and end-to-end tests
+
+UNIT_T := $(UNIT:%.c=$(B)/%)
+$(UNIT_T): %: %.o $(LIB)
+	$(Q)$(CC) $(CFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+
+unit: $(UNIT_T)         ## unit tests (cmocka)
+	$(Q)for t in $(UNIT_T); do ./$$t || { echo "FAILED: $$t"; exit 1; }; done
+
+$(B)/tests/parity: $(call obj,$(PARITY)) $(LIB)
+	$(Q)$(CC) $(CFLAGS) $^ $(LDLIBS) -o $@.tmp && mv $@.tmp $@
+
+deps: ; @$(call need,$(DEPS))   ## Debian packages for building (root: installed)
+deps-demo: ; @$(call need,$(DEPS) $(DEPS_DEMO))
+deps-test: ; @$(call need,$(DEPS) $(DEPS_DEMO) $(DEPS_TEST))
+
+# Install what is missing, or say what to type. Without dpkg (another distribution) just say the names.
+define need
+command -v dpkg-query >/dev/null || { echo "make: not Debian; needs the equivalents of: $(1)"; exit 0; }; \
+m=; for p in $(1); do \
+    dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || m="$$m $$p"; done; \
+[ -z "$$m" ] && exit 0; \
+[ "$$(id -u)" = 0 ] || { echo "make: missing packages. Run: sudo apt-get install -y$$m"; exit 2; }; \
+echo "make: installing$$m"; apt-get update -qq && \
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$m >/dev/null
+endef
+
+help:                   ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+clean:                  ## remove what make made
 	rm -rf build bin out
 
-.PHONY: all help clean
+.PHONY: all demo test check unit parity e2e deps deps-demo deps-test help clean
+.SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,14 +1,15 @@
 /*
  * kernels.h - every numeric operation of the project, as one table of functions per backend.
  *
- * kern_cpu() returns the table that defines correct (fp32, bit-exact); kern_cuda() one that must agree
- * with it. A caller never asks which processor this is.
+ * kern_cpu() returns the table that defines correct (fp32, bit-exact); kern_cuda() one that must
+ * agree with it. A caller never asks which processor this is.
  *
  * Conventions for all entries
  *   - Matrices are dense, row-major, fp32; shapes are written with the fastest axis last.
  *   - A "row" is one position of one sequence: rows = batch * t, sequences after one another.
  *   - Weights of a linear layer are [n_out][n_in], y = x W^T, as in the community's state dicts.
- *   - Outputs must not overlap inputs unless the entry says so. Pointers are backend memory (k->alloc).
+ *   - Outputs must not overlap inputs unless the entry says so. Pointers are backend memory
+ * (k->alloc).
  *   - Operations are queued in order; on the CPU they are finished on return. None of them can fail
  *     for a reason that depends on data. A device failure is sticky and reported by k->sync.
  *   - Gradients of parameters are always added to (dw += ...), because micro-batches accumulate.
@@ -18,12 +19,12 @@
  * Order of arithmetic (the CPU backends; it is what makes scores bit-exact, docs/scoring.md)
  *   - Element of a matrix product: one accumulator that starts at the initial value (0, or c when
  *     accumulating), reduction index ascending, one fused multiply-add per step, never split.
- *   - One row reduced by itself (norm, softmax): 16 partial sums, partial i takes elements i, i+16, ...,
- *     ascending, then halving (i with i+8, i+4, i+2, i+1). A tail counts as zeros.
+ *   - One row reduced by itself (norm, softmax): 16 partial sums, partial i takes elements i, i+16,
+ * ..., ascending, then halving (i with i+8, i+4, i+2, i+1). A tail counts as zeros.
  *   - Sum over rows (gradient of a scale vector): blocks of KERN_ROW_BLOCK rows, ascending inside a
  *     block, block sums added in ascending order.
- *   - exp, log and tanh are the project's own (kernels/cpu/v16.h), the same operations on every ISA.
- *   Thread count, vector width, and which other rows are computed never change a bit.
+ *   - exp, log and tanh are the project's own (kernels/cpu/v16.h), the same operations on every
+ * ISA. Thread count, vector width, and which other rows are computed never change a bit.
  */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
@@ -39,12 +40,13 @@ enum { KERN_ROW_BLOCK = 64 };
 /*
  * kern_combine - arguments of the residual-stream operation, forward and backward.
  *
- *   y = c0 * x0 + c1 * x1           (elementwise; c are vectors [dim], NULL means 1; x1 may be NULL)
- *   n = gain * y / sqrt(mean(y*y) + eps)                               (only when n is not NULL)
+ *   y = c0 * x0 + c1 * x1           (elementwise; c are vectors [dim], NULL means 1; x1 may be
+ * NULL) n = gain * y / sqrt(mean(y*y) + eps)                               (only when n is not
+ * NULL)
  *
  * It covers the embedding's norm (x1 NULL), resid_mix, the two residual additions of a block with
- * their scales, plain U-Net skips, and the final norm. y may be NULL when only n is wanted. y may be x0.
- * One fma per element: y = fma(c1, x1, c0*x0); with c0 NULL, y = fma(c1, x1, x0).
+ * their scales, plain U-Net skips, and the final norm. y may be NULL when only n is wanted. y may
+ * be x0. One fma per element: y = fma(c1, x1, c0*x0); with c0 NULL, y = fma(c1, x1, x0).
  */
 struct kern_combine {
     float *y, *n, *rstd; /* [rows][dim], [rows][dim], [rows]; rstd NULL when only scoring */
@@ -55,20 +57,22 @@ struct kern_combine {
     const float *dy, *dn; /* gradients of y and n; either may be NULL (that output was unused) */
     float *dx0, *dx1;     /* gradients of x0, x1; NULL: not wanted */
     float *dc0, *dc1;     /* gradients of c0, c1 (added to); NULL: not wanted */
-    bool add0, add1;      /* add to dx0 / dx1 instead of overwriting. dx0 may be dy when !add0 */
+    bool add0, add1;      /* add to dx0 / dx1 instead of overwriting. dx0 may be dy when !add0.
+                             dx1 is written first, so dx0 may be dx1 when add0 */
 };
 
 /*
  * kern_qk - arguments of "RMS norm per head, partial RoPE, gain".
  *
- *   u = x / sqrt(mean over head_dim of x*x + eps);  (u[i], u[i+r/2]) rotated by the angle of (t, i) for
- *   i < r/2, r = rope_dims: out[i] = u[i] c + u[i+r/2] s, out[i+r/2] = -u[i] s + u[i+r/2] c;  y = gain[head] * out.
+ *   u = x / sqrt(mean over head_dim of x*x + eps);  (u[i], u[i+r/2]) rotated by the angle of (t, i)
+ * for i < r/2, r = rope_dims: out[i] = u[i] c + u[i+r/2] s, out[i+r/2] = -u[i] s + u[i+r/2] c;  y =
+ * gain[head] * out.
  *
  * Row j of a sequence of t rows stands at position pos0 + j. cos/sin are [positions][rope_dims/2].
  */
 struct kern_qk {
-    float *y, *rstd;         /* [rows][heads*head_dim] (may be x when scoring), [rows][heads] or NULL */
-    const float *x, *gain;   /* gain [heads] or NULL for 1 */
+    float *y, *rstd; /* [rows][heads*head_dim] (may be x when scoring), [rows][heads] or NULL */
+    const float *x, *gain; /* gain [heads] or NULL for 1 */
     const float *cos, *sin;
     size_t rows, t, pos0, heads, head_dim, rope_dims;
     float eps;
@@ -80,12 +84,13 @@ struct kern_qk {
 /*
  * kern_attn - arguments of causal attention with grouped KV heads.
  *
- *   q, o [batch][tq][heads][head_dim]; k, v [batch][tk][kv_heads][head_dim]; query head h uses KV head
- *   h / (heads/kv_heads). Query j stands at position q0 + j and sees keys 0..q0+j (q0 + tq <= tk).
- *   scale multiplies q.k. lse [batch][heads][tq]: log of the sum of exponentials, NULL when scoring.
+ *   q, o [batch][tq][heads][head_dim]; k, v [batch][tk][kv_heads][head_dim]; query head h uses KV
+ * head h / (heads/kv_heads). Query j stands at position q0 + j and sees keys 0..q0+j (q0 + tq <=
+ * tk). scale multiplies q.k. lse [batch][heads][tq]: log of the sum of exponentials, NULL when
+ * scoring.
  *
- * Never a tq x tk matrix in memory. The forward result of a query does not depend on tq or q0, only on
- * its position: keys are taken in blocks of 64 from key 0, with a running maximum and sum.
+ * Never a tq x tk matrix in memory. The forward result of a query does not depend on tq or q0, only
+ * on its position: keys are taken in blocks of 64 from key 0, with a running maximum and sum.
  */
 struct kern_attn {
     float *o, *lse;
@@ -103,7 +108,8 @@ struct kern_attn {
  *   z = h W^T;  l = cap * tanh(z / cap) (cap 0: l = z);  nll = log(sum exp(l)) - l[target]
  *
  * Full logits never exist; rows are taken in blocks. h [rows][dim], w [vocab][dim], target [rows].
- * Backward: dz = (softmax(l) - onehot) * (1 - (l/cap)^2) * gscale; dh = dz W (overwritten), dw += dz^T h.
+ * Backward: dz = (softmax(l) - onehot) * (1 - (l/cap)^2) * gscale; dh = dz W (overwritten), dw +=
+ * dz^T h.
  */
 struct kern_head {
     float *nll, *lse; /* [rows] each; lse NULL when only scoring, and read by the backward */
@@ -116,9 +122,9 @@ struct kern_head {
     float *dh, *dw; /* either may be NULL */
 };
 
-/* kern_adamw - one AdamW step over n elements (Loshchilov & Hutter, decoupled decay; torch's order):
- * p *= 1 - lr*wd; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
- * p -= lr/(1-b1^step) * m / (sqrt(v)/sqrt(1-b2^step) + eps).  step counts from 1. */
+/* kern_adamw - one AdamW step over n elements (Loshchilov & Hutter, decoupled decay; torch's
+ * order): p *= 1 - lr*wd; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr/(1-b1^step) * m /
+ * (sqrt(v)/sqrt(1-b2^step) + eps).  step counts from 1. */
 struct kern_adamw {
     float *p, *m, *v;
     const float *g;
@@ -136,16 +142,18 @@ struct kern {
     void (*upload)(struct kern *k, void *dst, const void *src, size_t bytes);
     void (*download)(struct kern *k, void *dst, const void *src, size_t bytes);
     void (*zero)(struct kern *k, void *dst, size_t bytes);
-    /* sync - wait for everything queued; the first device failure since the last sync, or ERR_OK. */
+    /* sync - wait for everything queued; the first device failure since the last sync, or ERR_OK.
+     */
     enum err_code (*sync)(struct kern *k, struct err *e);
 
     /* y[rows][dim] = table[ids[row]]; backward: dtable[ids[row]] += dy[row], rows ascending. */
-    void (*embed_fwd)(struct kern *k, float *y, const float *table, const uint16_t *ids, size_t rows,
-                      size_t dim);
+    void (*embed_fwd)(struct kern *k, float *y, const float *table, const uint16_t *ids,
+                      size_t rows, size_t dim);
     void (*embed_bwd)(struct kern *k, float *dtable, const float *dy, const uint16_t *ids,
                       size_t rows, size_t dim, size_t vocab);
 
-    /* y[batch][t-from][dim] = the last t-from rows of each sequence of x[batch][t][dim]. Scoring only. */
+    /* y[batch][t-from][dim] = the last t-from rows of each sequence of x[batch][t][dim]. Scoring
+     * only. */
     void (*take)(struct kern *k, float *y, const float *x, size_t batch, size_t t, size_t from,
                  size_t dim);
 
@@ -154,10 +162,9 @@ struct kern {
 
     /*
      * linear_fwd - y[rows][n_out] = x[rows][n_in] W^T.
-     * linear_act_fwd - the same followed by LeakyReLU(slope)^2: u = x W^T, f = u > 0 ? 2u : 2*slope^2*u,
-     *   y = 0.5 * f * u. f [rows][n_out] is stored for the backward (d pre = dy * f), NULL when scoring.
-     *   slope 0 is ReLU^2.
-     * linear_bwd_x - dx[rows][n_in] = dy W, added when `add`.
+     * linear_act_fwd - the same followed by LeakyReLU(slope)^2: u = x W^T, f = u > 0 ? 2u :
+     * 2*slope^2*u, y = 0.5 * f * u. f [rows][n_out] is stored for the backward (d pre = dy * f),
+     * NULL when scoring. slope 0 is ReLU^2. linear_bwd_x - dx[rows][n_in] = dy W, added when `add`.
      * linear_bwd_w - dw[n_out][n_in] += dy^T x.
      */
     void (*linear_fwd)(struct kern *k, float *y, const float *x, const float *w, size_t rows,
@@ -184,18 +191,20 @@ struct kern {
     void (*head_logits)(struct kern *k, float *l, const float *h, const float *w, size_t rows,
                         size_t dim, size_t vocab, float cap);
 
-    /* For optimisers (trainer/). gemm: c[m][n] = alpha * op(a) op(b) + beta * c with beta 0 or 1; op(a)
-     * is [m][kk], stored [kk][m] when ta; op(b) is [kk][n], stored [n][kk] when tb. The product is
-     * rounded first (alpha * sum), then added. c must not overlap a or b. */
+    /* For optimisers (trainer/). gemm: c[m][n] = alpha * op(a) op(b) + beta * c with beta 0 or 1;
+     * op(a) is [m][kk], stored [kk][m] when ta; op(b) is [kk][n], stored [n][kk] when tb. The
+     * product is rounded first (alpha * sum), then added. c must not overlap a or b. */
     void (*gemm)(struct kern *k, float *c, const float *a, const float *b, size_t m, size_t n,
                  size_t kk, bool ta, bool tb, float alpha, float beta);
     void (*adamw)(struct kern *k, const struct kern_adamw *a);
-    /* y = a*y + b*x elementwise over n, as fma(b, x, a*y): averaging, momentum, decay (x may be y). */
+    /* y = a*y + b*x elementwise over n, as fma(b, x, a*y): averaging, momentum, decay (x may be y).
+     */
     void (*axpby)(struct kern *k, float *y, const float *x, size_t n, float a, float b);
     /* Sum of squares in double: blocks of 4096 elements by 16 double partials (see above), blocks
      * ascending. Waits for the result. NaN and infinity travel through. */
     double (*sumsq)(struct kern *k, const float *x, size_t n);
-    /* rows of x[rows][dim] divided by max(their L2 norm, eps), in place (MuonEq-R, arXiv 2603.28254). */
+    /* rows of x[rows][dim] divided by max(their L2 norm, eps), in place (MuonEq-R, arXiv
+     * 2603.28254). */
     void (*row_normalize)(struct kern *k, float *x, size_t rows, size_t dim, float eps);
 };
 
@@ -215,9 +224,9 @@ enum err_code kern_cuda(struct kern **out, int device, struct err *e);
 void kern_free(struct kern *k);
 
 /*
- * Tables of cos and sin for RoPE, computed in a fixed way on the host (own elementary functions, so that
- * every build has the same bits): inv_freq_i = fp32(base^(-2i/rope_dims)), angle = fp32(t * inv_freq_i),
- * cos/sin of that fp32 angle rounded to fp32. Shapes [positions][rope_dims/2].
+ * Tables of cos and sin for RoPE, computed in a fixed way on the host (own elementary functions, so
+ * that every build has the same bits): inv_freq_i = fp32(base^(-2i/rope_dims)), angle = fp32(t *
+ * inv_freq_i), cos/sin of that fp32 angle rounded to fp32. Shapes [positions][rope_dims/2].
  */
 void kern_rope_tables(float *cos, float *sin, size_t positions, size_t rope_dims, double base);
 

@@ -14,19 +14,9 @@ static float *val(const struct graph *g, int v)
     return v == GRAPH_NONE || g->value[v].at == GRAPH_NONE ? NULL : g->block + g->value[v].at;
 }
 
-static float *grad(const struct graph *g, int v)
-{
-    return v == GRAPH_NONE || g->value[v].grad == GRAPH_NONE ? NULL : g->block + g->value[v].grad;
-}
-
 static const float *par(const float *params, ptrdiff_t at)
 {
     return at == GRAPH_NONE ? NULL : params + at;
-}
-
-static float *gpar(float *grads, ptrdiff_t at)
-{
-    return at == GRAPH_NONE ? NULL : grads + at;
 }
 
 static struct kern_combine combine_args(const struct graph *g, const struct graph_node *n,
@@ -158,6 +148,16 @@ void graph_read(struct graph *g, int value, float *out)
 }
 
 #ifndef KERN_FORWARD_ONLY
+
+static float *grad(const struct graph *g, int v)
+{
+    return v == GRAPH_NONE || g->value[v].grad == GRAPH_NONE ? NULL : g->block + g->value[v].grad;
+}
+
+static float *gpar(float *grads, ptrdiff_t at)
+{
+    return at == GRAPH_NONE ? NULL : grads + at;
+}
 
 static void linear_backward(struct graph *g, const struct graph_node *n, const float *dy,
                             const float *params, float *grads)

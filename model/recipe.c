@@ -1,12 +1,12 @@
 /* recipe.c - see recipe.h. */
 #include "model/recipe.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "model/file.h"
+#include "model/number.h"
 
 enum key_type { KEY_INT, KEY_NUM, KEY_STR };
 
@@ -104,22 +104,19 @@ static enum err_code unknown_key(const char *name, size_t n, const char *where, 
 static enum err_code assign(struct recipe *r, const struct key *k, const char *value,
                             const char *where, struct err *e)
 {
-    char *end;
     if (k->type == KEY_STR) {
         if (strlen(value) >= RECIPE_STR)
             return err_set(e, ERR_USAGE, "%s: %s: longer than %d bytes", where, k->name,
                            RECIPE_STR - 1);
         strcpy(field(r, k), value);
     } else if (k->type == KEY_INT) {
-        long long v = strtoll(value, &end, 10);
-        if (end == value || *end || v < -1 || v > 1000000000000)
+        double v;
+        if (!number_parse(value, &v) || v < -1 || v > 1e12 || v != (double)(int64_t)v)
             return err_set(e, ERR_USAGE, "%s: %s=%s: not a whole number", where, k->name, value);
-        *(int64_t *)field(r, k) = v;
-    } else {
-        double v = strtod(value, &end);
-        if (end == value || *end || !isfinite(v))
-            return err_set(e, ERR_USAGE, "%s: %s=%s: not a number", where, k->name, value);
-        *(double *)field(r, k) = v;
+        *(int64_t *)field(r, k) = (int64_t)v;
+    } else if (!number_parse(value, field(r, k))) {
+        return err_set(e, ERR_USAGE, "%s: %s=%s: not a number of at most 15 digits", where, k->name,
+                       value);
     }
     return ERR_OK;
 }
@@ -234,10 +231,10 @@ enum err_code recipe_load(struct recipe *r, const char *path, struct err *e)
     return rc ? rc : recipe_env(r, e);
 }
 
-/* The shortest decimal that reads back as exactly v. */
+/* The shortest decimal that reads back as exactly v; every value came from at most 15 digits. */
 static void print_num(char *out, size_t cap, double v)
 {
-    for (int digits = 1; digits <= 17; digits++) {
+    for (int digits = 1; digits <= 15; digits++) {
         snprintf(out, cap, "%.*g", digits, v);
         if (strtod(out, NULL) == v)
             return;

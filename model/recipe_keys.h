@@ -72,9 +72,11 @@
     K(NUM, EMA_DECAY, ema_decay, 0, "exponential average of the weights is saved; 0: none")
 
 #define RECIPE_QUANT_KEYS(K)                                                                       \
-    K(INT, QUANT_BITS, quant_bits, 6, "bits of the block matrices (5, 6, 7 or 8)")                 \
-    K(INT, QUANT_EMBED_BITS, quant_embed_bits, 8, "bits of embedding and head")                    \
+    K(INT, QUANT_BITS, quant_bits, 6, "bits of the block matrices, 2 to 8")                        \
+    K(INT, QUANT_EMBED_BITS, quant_embed_bits, 8, "bits of embedding and head, 2 to 8")            \
+    K(STR, QUANT_CLIP, quant_clip, "row",                                                          \
+      "clip search: row (each row its own) or tensor (percentiles, as the records do)")            \
     K(NUM, QUANT_SCALE_FLOOR, quant_scale_floor, 0,                                                \
-      "1: row scales are at least 1/(2^(bits-1)-1), as the records do (docs/recipes.md)")          \
-    K(STR, QUANT_CLIP, quant_clip, "row", "percentile search: row (each row its own) or tensor")   \
-    K(INT, QUANT_KEEP_NUMEL, quant_keep_numel, 65536, "tensors up to this size stay fp16")
+      "row scales are at least this/(2^(bits-1)-1); the records have 1")                           \
+    K(INT, QUANT_KEEP_NUMEL, quant_keep_numel, 0,                                                  \
+      "matrices up to this size stay fp16, as vectors always do; the records have 65536")

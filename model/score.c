@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/text.h"
+
 /* Rows of one run when the caller does not choose: enough to fill the matrix kernels, small enough
  * that activations stay near the cores (measured in bench/README.md, "batch of windows"). */
 enum { SCORE_ROWS = 4096 };
@@ -166,4 +168,35 @@ enum err_code score_run(const struct gpt *m, struct kern *k, const float *params
     out->val_bpb =
         out->val_loss / 0x1.62e42fefa39efp-1 * ((double)out->tokens / (double)out->bytes);
     return ERR_OK;
+}
+
+static void field(struct text *t, bool json, const char *name)
+{
+    text_str(t, json ? ",\"" : " ");
+    text_str(t, name);
+    text_str(t, json ? "\":" : ":");
+}
+
+static void count(struct text *t, bool json, const char *name, uint64_t v)
+{
+    field(t, json, name);
+    text_u64(t, v);
+}
+
+void score_line(struct text *t, const char *mode, const struct score *s, uint64_t time_ms,
+                bool json)
+{
+    text_str(t, json ? "{\"mode\":\"" : "final_");
+    text_str(t, mode);
+    if (json)
+        text_char(t, '"');
+    field(t, json, "val_loss");
+    text_fixed8(t, s->val_loss);
+    field(t, json, "val_bpb");
+    text_fixed8(t, s->val_bpb);
+    count(t, json, "tokens", s->tokens);
+    count(t, json, "bytes", s->bytes);
+    count(t, json, "time_ms", time_ms);
+    if (json)
+        text_char(t, '}');
 }

@@ -78,4 +78,10 @@ enum err_code score_run(const struct gpt *m, struct kern *k, const float *params
 enum err_code score_windows(const struct gpt *m, size_t n, const struct score_opts *o,
                             struct window_list *l, struct err *e);
 
+/* score_line - the community's result line, without a newline:
+ * "final_sliding val_loss:2.51470000 val_bpb:1.08970000 tokens:N bytes:N time_ms:N"; with `json` the same
+ * as {"mode":"sliding","val_loss":...}. */
+struct text;
+void score_line(struct text *t, const char *mode, const struct score *s, uint64_t time_ms, bool json);
+
 #endif

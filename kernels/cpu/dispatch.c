@@ -1,0 +1,172 @@
+/*
+ * dispatch.c - the only file that knows the processor: picks a table of kernels, adds memory and
+ * threads.
+ */
+#include <cpuid.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/pool.h"
+
+enum { ALIGN = 64 };
+
+/* Memory of at least `bytes`, on a cache line; NULL when there is none. */
+static void *alloc_aligned(size_t bytes)
+{
+    if (bytes > SIZE_MAX - ALIGN)
+        return NULL;
+    size_t rounded = bytes ? (bytes + ALIGN - 1) / ALIGN * ALIGN : ALIGN;
+    return aligned_alloc(ALIGN, rounded);
+}
+
+static void *cpu_alloc(struct kern *k, size_t bytes)
+{
+    (void)k;
+    void *p = alloc_aligned(bytes);
+    if (p)
+        memset(p, 0, bytes);
+    return p;
+}
+
+static void cpu_free(struct kern *k, void *p)
+{
+    (void)k;
+    free(p);
+}
+
+static void cpu_copy(struct kern *k, void *dst, const void *src, size_t bytes)
+{
+    (void)k;
+    if (bytes)
+        memcpy(dst, src, bytes);
+}
+
+static void cpu_zero(struct kern *k, void *dst, size_t bytes)
+{
+    (void)k;
+    if (bytes)
+        memset(dst, 0, bytes);
+}
+
+static enum err_code cpu_sync(struct kern *k, struct err *e)
+{
+    struct cpu *c = k->impl;
+    unsigned long long failed = c->failed;
+    c->failed = 0;
+    return failed ? err_nomem(e, "temporary values", failed) : ERR_OK;
+}
+
+bool cpu_reserve(struct cpu *c, size_t shared, size_t per_thread)
+{
+    enum { LINE = ALIGN / sizeof(float) };
+    const size_t limit = SIZE_MAX / 8 / sizeof(float);
+    if (shared > limit || per_thread > limit / c->threads)
+        goto fail;
+    shared = (shared + LINE - 1) / LINE * LINE;
+    per_thread = (per_thread + LINE - 1) / LINE * LINE;
+    size_t need = shared + per_thread * c->threads;
+    if (need > c->scratch_floats || !c->scratch) {
+        free(c->scratch);
+        c->scratch = alloc_aligned(need * sizeof(float));
+        c->scratch_floats = c->scratch ? need : 0;
+        if (!c->scratch)
+            goto fail;
+    }
+    c->shared = shared;
+    c->per_thread = per_thread;
+    return true;
+fail:
+    if (!c->failed)
+        c->failed = ((unsigned long long)shared + (unsigned long long)per_thread * c->threads) *
+                    sizeof(float);
+    return false;
+}
+
+void cpu_parallel(struct cpu *c, cpu_task *fn, void *ctx, size_t ntasks)
+{
+    pool_run(c->pool, fn, ctx, ntasks);
+}
+
+/* The register state that the operating system saves (XCR0, Intel SDM vol. 1, 13.3). */
+static uint64_t saved_state(void)
+{
+    uint32_t lo, hi;
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return (uint64_t)hi << 32 | lo;
+}
+
+/* 0 portable, 1 also avx2, 2 also avx512: what processor and operating system support. */
+static size_t isa_level(void)
+{
+    enum { SSE_AVX = 0x06, ZMM_OPMASK = 0xe0 };
+    const unsigned avx512 = bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL;
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_FMA))
+        return 0;
+    uint64_t saved = saved_state();
+    if ((saved & SSE_AVX) != SSE_AVX || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2))
+        return 0;
+    return (saved & ZMM_OPMASK) == ZMM_OPMASK && (b & avx512) == avx512 ? 2 : 1;
+}
+
+void kern_free(struct kern *k)
+{
+    if (!k)
+        return;
+    struct cpu *c = k->impl;
+    pool_free(c->pool);
+    free(c->scratch);
+    free(c);
+    free(k);
+}
+
+static size_t threads_allowed(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n > 0 ? (size_t)n : 1;
+}
+
+enum err_code kern_cpu(struct kern **out, size_t threads, struct err *e)
+{
+    static const struct kern *const tables[] = {&cpu_isa_portable, &cpu_isa_avx2, &cpu_isa_avx512};
+    static const char names[][9] = {"portable", "avx2", "avx512"};
+    *out = NULL;
+    size_t have = isa_level(), isa = have;
+    const char *wanted = getenv("KERN_ISA");
+    if (wanted && *wanted) {
+        for (isa = 0; isa < 3 && strcmp(wanted, names[isa]) != 0; isa++)
+            ;
+        if (isa == 3)
+            return err_set(e, ERR_USAGE, "KERN_ISA=%s: expected portable, avx2 or avx512", wanted);
+        if (isa > have)
+            return err_set(e, ERR_USAGE, "KERN_ISA=%s: this machine has %s", wanted, names[have]);
+    }
+
+    struct kern *k = calloc(1, sizeof *k);
+    struct cpu *c = calloc(1, sizeof *c);
+    if (!k || !c) {
+        free(k);
+        free(c);
+        return err_nomem(e, "cpu backend", sizeof *k + sizeof *c);
+    }
+    *k = *tables[isa];
+    k->impl = c;
+    k->alloc = cpu_alloc;
+    k->free = cpu_free;
+    k->upload = cpu_copy;
+    k->download = cpu_copy;
+    k->zero = cpu_zero;
+    k->sync = cpu_sync;
+    c->threads = threads ? threads : threads_allowed();
+    enum err_code rc = pool_new(&c->pool, c->threads, e);
+    if (rc != ERR_OK) {
+        kern_free(k);
+        return rc;
+    }
+    *out = k;
+    return ERR_OK;
+}

@@ -1,0 +1,5 @@
+/* isa_avx2.c - the kernels for AVX2 and FMA; compiled with -mavx2 -mfma. */
+#define V16_AVX2
+#define ISA_TABLE cpu_isa_avx2
+#define ISA_NAME  "cpu/avx2"
+#include "kernels/cpu/isa.inc.h"
