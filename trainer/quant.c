@@ -1,8 +1,8 @@
 /*
  * quant.c - see quant.h: one matrix to integers and scales.
  *
- * Sources: quantize_int6_per_row and quantize_float_tensor of openai/parameter-golf (baseline, #549,
- * #1276, #1296), as described in docs/quantisation.md; the quantile is torch.quantile's.
+ * Sources: quantize_int6_per_row and quantize_float_tensor of openai/parameter-golf (baseline,
+ * #549, #1276, #1296), as described in docs/quantisation.md; the quantile is torch.quantile's.
  */
 #include "trainer/quant.h"
 
@@ -34,8 +34,8 @@ float quant_abs_quantile(const float *w, size_t n, double pct, float *work)
 {
     float frac;
     size_t keep = n - quantile_rank(n, pct, &frac), have = 0;
-    /* work holds the `keep` largest magnitudes so far, largest first. Percentiles are near 1, so these
-     * are a handful, and most elements fail the first comparison. */
+    /* work holds the `keep` largest magnitudes so far, largest first. Percentiles are near 1, so
+     * these are a handful, and most elements fail the first comparison. */
     for (size_t i = 0; i < n; i++) {
         float x = fabsf(w[i]);
         if (have == keep && !(x > work[keep - 1]))
@@ -79,8 +79,8 @@ void quant_round(int8_t *q, const float *w, size_t n, float clip, float scale, i
 }
 
 /* Sum of squared errors of a row, in double: 4 partial sums, partial i takes elements i, i+4, ...
- * The quotient is taken as w * (1/scale): where that rounds to another integer than quant_round does, w
- * lies between the two within an fp32 rounding, and both are equally far off. */
+ * The quotient is taken as w * (1/scale): where that rounds to another integer than quant_round
+ * does, w lies between the two within an fp32 rounding, and both are equally far off. */
 static double row_error(const float *w, size_t n, float scale, int levels)
 {
     double part[4] = {0};
@@ -107,12 +107,13 @@ static float max_abs(const float *w, size_t n)
 }
 
 /*
- * The best of QUANT_ROW_CLIPS clips from the maximum down to 0.24 of it, each 0.9955 - 0.0011 i of the one
- * before: the optimum of a narrow row lies near its maximum, where steps must be fine because a small
- * change moves a few weights across a rounding border. On Gaussian and Student-t rows of 128 to 2048 weights
- * at 5, 6 and 8 bits the error is within 1 % of the best of 400 clips. How low is low enough: one outlier
- * X among n small weights costs (X - c)^2 clipped at c, the others n*(c/levels)^2/12 of rounding, together
- * least at c = X / (1 + n/(12*levels^2)), which is 0.24 X at 5 bits for n = 8550, wider than any recipe.
+ * The best of QUANT_ROW_CLIPS clips from the maximum down to 0.24 of it, each 0.9955 - 0.0011 i of
+ * the one before: the optimum of a narrow row lies near its maximum, where steps must be fine
+ * because a small change moves a few weights across a rounding border. On Gaussian and Student-t
+ * rows of 128 to 2048 weights at 5, 6 and 8 bits the error is within 1 % of the best of 400 clips.
+ * How low is low enough: one outlier X among n small weights costs (X - c)^2 clipped at c, the
+ * others n*(c/levels)^2/12 of rounding, together least at c = X / (1 + n/(12*levels^2)), which is
+ * 0.24 X at 5 bits for n = 8550, wider than any recipe.
  */
 static uint16_t search_row(const float *w, size_t n, int levels, double floor)
 {
@@ -143,7 +144,8 @@ static double matrix_error(const float *w, const int8_t *q, size_t n, float scal
     return sum;
 }
 
-/* The records' search. scale receives the winner's; q is scratch until the caller rounds with it. */
+/* The records' search. scale receives the winner's; q is scratch until the caller rounds with it.
+ */
 static void search_tensor(int8_t *q, uint16_t *scale, const float *w, size_t rows, size_t cols,
                           const struct quant_how *how, uint16_t *trial, float *work,
                           struct quant_search *found)

@@ -1,13 +1,13 @@
 /*
  * quant.h - from trained weights to the few bits per weight that are packed.
  *
- * A matrix W [rows][cols] becomes integers q in -levels..levels, levels = 2^(bits-1) - 1, and one fp16
- * scale per row: W is about q * scale. What is stored is exactly what the loader multiplies (gpt_load:
- * one fp32 product), so the errors reported here are those of the packed model. docs/quantisation.md
- * is the manual.
+ * A matrix W [rows][cols] becomes integers q in -levels..levels, levels = 2^(bits-1) - 1, and one
+ * fp16 scale per row: W is about q * scale. What is stored is exactly what the loader multiplies
+ * (gpt_load: one fp32 product), so the errors reported here are those of the packed model.
+ * docs/quantisation.md is the manual.
  *
- * Everything here runs on the host, single precision unless said otherwise, in one fixed order: the same
- * weights and settings give the same bytes on every machine.
+ * Everything here runs on the host, single precision unless said otherwise, in one fixed order: the
+ * same weights and settings give the same bytes on every machine.
  */
 #ifndef TRAINER_QUANT_H
 #define TRAINER_QUANT_H
@@ -22,14 +22,15 @@
 
 /* How the clip of a row (the magnitude that becomes `levels`) is found. */
 enum quant_clip {
-    /* Each row its own: the QUANT_ROW_CLIPS clips from its maximum down to a quarter of it are tried, and the
-     * smallest squared error of the row wins. */
+    /* Each row its own: the QUANT_ROW_CLIPS clips from its maximum down to a quarter of it are
+     * tried, and the smallest squared error of the row wins. */
     QUANT_CLIP_ROW,
-    /* The records' search for block matrices (#549, #1276, #1296: quantize_int6_per_row): the percentiles
-     * of quant_pct are tried, one for all rows, and the smallest squared error of the matrix wins. */
+    /* The records' search for block matrices (#549, #1276, #1296: quantize_int6_per_row): the
+     * percentiles of quant_pct are tried, one for all rows, and the smallest squared error of the
+     * matrix wins. */
     QUANT_CLIP_TENSOR,
-    /* The records' rule for embeddings (baseline, #1296: quantize_float_tensor): the 99.99984th percentile;
-     * integers come from the fp32 scale, which is rounded to fp16 only afterwards. */
+    /* The records' rule for embeddings (baseline, #1296: quantize_float_tensor): the 99.99984th
+     * percentile; integers come from the fp32 scale, which is rounded to fp16 only afterwards. */
     QUANT_CLIP_TOP,
 };
 
@@ -63,8 +64,8 @@ struct quant_search {
  *   name   for errors
  *   found  out, NULL when not wanted
  *
- * Rounding is to nearest, ties to even, of the fp32 quotient w/scale. ERR_INPUT: a weight is not finite
- * (says which) or so large that its scale is no fp16 number. ERR_RESOURCE: memory.
+ * Rounding is to nearest, ties to even, of the fp32 quotient w/scale. ERR_INPUT: a weight is not
+ * finite (says which) or so large that its scale is no fp16 number. ERR_RESOURCE: memory.
  */
 enum err_code quant_matrix(int8_t *q, uint16_t *scale, const float *w, size_t rows, size_t cols,
                            const struct quant_how *how, const char *name,
@@ -73,8 +74,9 @@ enum err_code quant_matrix(int8_t *q, uint16_t *scale, const float *w, size_t ro
 /* The steps of quant_matrix, for tests and for quantisers that choose integers in another way. */
 
 /*
- * quant_abs_quantile - the pct-quantile (0..1) of |w[0..n)|, n >= 1, as torch.quantile computes it: rank
- * = fp32(pct) * (n-1) in fp32, linear interpolation between the two neighbouring order statistics.
+ * quant_abs_quantile - the pct-quantile (0..1) of |w[0..n)|, n >= 1, as torch.quantile computes it:
+ * rank = fp32(pct) * (n-1) in fp32, linear interpolation between the two neighbouring order
+ * statistics.
  *
  *   work  scratch of quant_quantile_work(n, pct) floats
  */
@@ -84,7 +86,8 @@ size_t quant_quantile_work(size_t n, double pct);
 /* quant_scale - max(clip/levels, floor/levels) in fp32, not yet rounded to fp16. */
 float quant_scale(float clip, int levels, double floor);
 
-/* quant_round - q[i] = clamp(rint(clamp(w[i], -clip, clip) / scale), -levels, levels); clip may be INFINITY. */
+/* quant_round - q[i] = clamp(rint(clamp(w[i], -clip, clip) / scale), -levels, levels); clip may be
+ * INFINITY. */
 void quant_round(int8_t *q, const float *w, size_t n, float clip, float scale, int levels);
 
 /* One parameter in the report. */
@@ -104,8 +107,8 @@ struct quant_report {
     struct quant_line total; /* over the quantised tensors alone; bits 0 */
     uint64_t numel;          /* parameters, quantised or not */
     uint64_t raw_bytes;      /* data of the file: q, scales, fp16 */
-    double coded_bytes;      /* the same when q costs its order-0 entropy: what a coder without a model
-                                needs, without its tables */
+    double coded_bytes; /* the same when q costs its order-0 entropy: what a coder without a model
+                           needs, without its tables */
 };
 
 void quant_report_free(struct quant_report *r); /* accepts a zeroed struct */
@@ -120,10 +123,11 @@ void quant_report_print(const struct quant_report *r, FILE *out);
  *   meta    nmeta pairs (key, value) for the file's metadata
  *   rep     out, filled on success; NULL when not wanted
  *
- * Tensors in state-dict order, a quantised X as X.q (I8, shape of X) and X.scale (F16 [rows]); a parameter
- * of more than two dimensions counts as a matrix with its last axis as columns. Control tensors, and
- * whatever has at most QUANT_KEEP_NUMEL elements, are F16 with their own name. ERR_USAGE: a setting
- * that makes no sense. ERR_INPUT: a weight that is not finite or does not fit fp16, naming the tensor.
+ * Tensors in state-dict order, a quantised X as X.q (I8, shape of X) and X.scale (F16 [rows]); a
+ * parameter of more than two dimensions counts as a matrix with its last axis as columns. Control
+ * tensors, and whatever has at most QUANT_KEEP_NUMEL elements, are F16 with their own name.
+ * ERR_USAGE: a setting that makes no sense. ERR_INPUT: a weight that is not finite or does not fit
+ * fp16, naming the tensor.
  */
 enum err_code quant_write(const struct gpt *m, const float *params, const struct recipe *r,
                           const char *const *meta, size_t nmeta, const char *path,
@@ -135,8 +139,8 @@ enum err_code quant_write(const struct gpt *m, const float *params, const struct
  *   settings  n strings KEY=VALUE, applied over the recipe in the file's metadata ("recipe"); only
  *             QUANT_* keys are allowed: the others say what the model is and how it came about
  *
- * All metadata travel on; "recipe" gets the new settings. ERR_INPUT: no recipe in the metadata, tensors
- * that do not fit it; and as quant_write.
+ * All metadata travel on; "recipe" gets the new settings. ERR_INPUT: no recipe in the metadata,
+ * tensors that do not fit it; and as quant_write.
  */
 enum err_code quant_file(const char *in, const char *out, const char *const *settings, size_t n,
                          struct quant_report *rep, struct err *e);
