@@ -20,7 +20,7 @@ endif
 # Debian packages: to build, to run the demo, to run the tests.
 DEPS      := gcc libc6-dev musl-tools libcjson-dev liblzma-dev libzstd-dev libxxhash-dev \
              libseccomp-dev xz-utils bzip2 zstd sentencepiece
-DEPS_DEMO := dict-gcide bible-kjv-text debian-handbook
+DEPS_DEMO := dict-gcide bible-kjv bible-kjv-text debian-handbook
 DEPS_TEST := libcmocka-dev curl python3-minimal
 
 # ---- sources per room ----------------------------------------------------------------------------
@@ -37,7 +37,7 @@ UNIT    := $(wildcard tests/unit/*_test.c)
 SOURCES := Makefile README.md $(wildcard $(addsuffix /*.[chS],kernels kernels/* model trainer trainer/data \
            packer stub verify) stub/*.ld trainer/data/*.sh trainer/data/*.awk recipes/* docs/*.md)
 
-obj = $(patsubst %.c,$(B)/%.o,$(1))
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 # Everything but the programs' main functions; what a program does not use is not linked into it.
 LIB := $(B)/libpgolf.a
 $(LIB): $(call obj,$(KERNELS) $(MODEL) $(TRAINER) $(PACKER) $(VERIFY) $(DECODE) $(DATA)) $(B)/stub/embed.o
@@ -49,20 +49,20 @@ all: $(PROGRAMS)        ## build everything (the default)
 # ---- rules ---------------------------------------------------------------------------------------
 AVX2   := -mavx2 -mfma
 AVX512 := -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
-$(B)/%_avx2.o: CFLAGS += $(AVX2)
-$(B)/%_avx512.o: CFLAGS += $(AVX512)
+$(B)/obj/%_avx2.o: CFLAGS += $(AVX2)
+$(B)/obj/%_avx512.o: CFLAGS += $(AVX512)
 
-$(B)/%.o: %.c
+$(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(LIB):
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-$(BIN)/trainer: $(B)/trainer/main.o
-$(BIN)/packer: $(B)/packer/main.o
-$(BIN)/verify: $(B)/verify/main.o
-$(BIN)/shards: $(B)/trainer/data/shards_main.o
+$(BIN)/trainer: $(B)/obj/trainer/main.o
+$(BIN)/packer: $(B)/obj/packer/main.o
+$(BIN)/verify: $(B)/obj/verify/main.o
+$(BIN)/shards: $(B)/obj/trainer/data/shards_main.o
 $(PROGRAMS): $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(filter %.o,$^) $(LIB) $(LDLIBS) -o $@
@@ -111,17 +111,55 @@ demo: deps-demo all     ## text to verified submission in 5 minutes; TEXT=FILE: 
 
 test: deps-test check   ## install what the tests need, then run them all
 
-check: all unit parity e2e      ## unit, parity and end-to-end tests
+check: all unit parity e2e asan  ## unit, parity, end-to-end tests, and the units under sanitizers
 
 UNIT_T := $(UNIT:%.c=$(B)/%)
-$(UNIT_T): %: %.o $(LIB)
+$(UNIT_T): $(B)/%: $(B)/obj/%.o $(LIB)
+	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $^ -lcmocka $(LDLIBS) -o $@
 
 unit: $(UNIT_T)         ## unit tests (cmocka)
 	$(Q)for t in $(UNIT_T); do ./$$t || { echo "FAILED: $$t"; exit 1; }; done
 
 $(B)/tests/parity: $(call obj,$(PARITY)) $(LIB)
-	$(Q)$(CC) $(CFLAGS) $^ $(LDLIBS) -o $@.tmp && mv $@.tmp $@
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $^ $(LDLIBS) -o $@
+
+# Recorded results of the public reference code; where they are not there, say so and go on.
+FIXTURES ?= ../shared/fixtures/parity
+parity: $(B)/tests/parity       ## compare with recorded results of the reference (FIXTURES=DIR)
+	$(Q)if [ -d $(FIXTURES) ]; then $(B)/tests/parity $(FIXTURES); \
+	    else echo "parity: no fixtures at $(FIXTURES), skipped"; fi
+
+e2e: all                ## end-to-end tests: programs, damage, instruction sets, data tools
+	$(Q)for t in tests/data/*_test.sh tests/e2e/*_test.sh; do \
+	    BIN=$(BIN) B=$(B) bash $$t || { echo "FAILED: $$t"; exit 1; }; done
+
+asan:                   ## the unit tests again under AddressSanitizer and UBSan
+	$(Q)$(MAKE) --no-print-directory B=$(B)/asan BIN=$(B)/asan/bin \
+	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit
+
+bench: $(B)/bench/gemm $(B)/bench/ops   ## measurements beside peers (bench/README.md; not in CI)
+	$(Q)B=$(B) BIN=$(BIN) THREADS=$(THREADS) bash bench/run.sh
+
+$(B)/bench/%: $(B)/obj/bench/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $^ -lopenblas $(LDLIBS) -o $@
+
+size: $(B)/stub/loader $(B)/stub/runner $(BIN)/packer   ## bytes of loader and runner, by function
+	$(Q)bash stub/size.sh $(B)
+
+install: all            ## programs, recipes and manual into PREFIX (default /usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/pgolf/recipes \
+	    $(DESTDIR)$(PREFIX)/share/pgolf/data $(DESTDIR)$(PREFIX)/share/doc/pgolf
+	install -m 755 $(BIN)/trainer $(DESTDIR)$(PREFIX)/bin/trainer
+	install -m 755 $(BIN)/packer $(DESTDIR)$(PREFIX)/bin/packer
+	install -m 755 $(BIN)/verify $(DESTDIR)$(PREFIX)/bin/verify
+	install -m 755 $(BIN)/shards $(DESTDIR)$(PREFIX)/bin/shards
+	install -m 644 recipes/*.conf $(DESTDIR)$(PREFIX)/share/pgolf/recipes
+	install -m 755 trainer/data/*.sh $(DESTDIR)$(PREFIX)/share/pgolf/data
+	install -m 644 trainer/data/*.awk $(DESTDIR)$(PREFIX)/share/pgolf/data
+	install -m 644 README.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/pgolf
 
 deps: ; @$(call need,$(DEPS))   ## Debian packages for building (root: installed)
 deps-demo: ; @$(call need,$(DEPS) $(DEPS_DEMO))
@@ -144,6 +182,6 @@ help:                   ## this list
 clean:                  ## remove what make made
 	rm -rf build bin out
 
-.PHONY: all demo test check unit parity e2e deps deps-demo deps-test help clean
+.PHONY: all demo test check unit parity e2e asan bench size install deps deps-demo deps-test help clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

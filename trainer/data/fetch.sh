@@ -69,10 +69,12 @@ while (($#)); do
     esac
     shift
 done
-[[ $variant =~ ^(byte260|sp[0-9]+)$ ]] || die 2 "--variant $variant: expected byte260 or sp and a number"
+[[ $variant =~ ^(byte260|sp[0-9]+)$ ]] ||
+    die 2 "--variant $variant: expected byte260 or sp and a number"
 [[ -z $sums || -r $sums ]] || die 2 "$sums: cannot read the checksums"
 for program in curl sha256sum; do
-    command -v $program >/dev/null || die 4 "$program is missing; install it: apt-get install $program"
+    command -v $program >/dev/null ||
+        die 4 "$program is missing; install it: apt-get install $program"
 done
 base=${base:-${HF_ENDPOINT:-https://huggingface.co}/datasets/$repo/resolve/main${root:+/$root}}
 
@@ -111,6 +113,7 @@ transfer() { # transfer URL FILE SIZE; SIZE "-": not known
         case $status:$code in
         1:* | 3:*) die 2 "$url: ${answer#* }" ;;
         23:*) die 4 "cannot write to $out: ${answer#* }; is it full?" ;;
+        1[2-9]?:*) die 4 "$url: the transfer was ended by signal $((status - 128))" ;;
         35:* | 60:* | 77:*) die 4 "$url: ${answer#* }" ;;
         22:416 | 33:* | 36:*)
             echo "  this server cannot go on in the middle of a file; starting it again" >&2
@@ -128,7 +131,7 @@ transfer() { # transfer URL FILE SIZE; SIZE "-": not known
 
 # ---- what the files should be ----
 
-# $work/sums: one line "ALGORITHM SUM SIZE PATH" per file that the place publishes, PATH below $base.
+# $work/sums: one line "ALGORITHM SUM SIZE PATH" per file that is published, PATH below $base.
 # ALGORITHM is sha256 or git (the hash of a git blob, which the Hub gives for small files).
 : >"$work/sums"
 
@@ -143,11 +146,12 @@ from_sums() { # from_sums FILE, as sha256sum prints it
 
 # The Hub lists a directory as JSON, in pages; a header names the next page.
 from_hub() { # from_hub DIRECTORY (below $base, may be empty)
-    local url="$hub/api/datasets/$hub_repo/tree/$hub_revision${hub_root:+/$hub_root}${1:+/$1}" page=0
+    local tree=$hub/api/datasets/$hub_repo/tree/$hub_revision page=0
+    local url=$tree${hub_root:+/$hub_root}${1:+/$1}
     while [[ -n $url ]]; do
         rm -f "$work/page" "$work/head"
-        answer=$(curl --silent --fail --location --connect-timeout 20 --max-time 120 --retry "$retries" \
-            --dump-header "$work/head" --output "$work/page" \
+        answer=$(curl --silent --fail --location --connect-timeout 20 --max-time 120 \
+            --retry "$retries" --dump-header "$work/head" --output "$work/page" \
             --write-out '%{http_code} %{errormsg}' -- "$url") ||
             case $answer in
             4*) die 3 "$url: the server answers ${answer%% *}" ;;
@@ -158,7 +162,8 @@ from_hub() { # from_hub DIRECTORY (below $base, may be empty)
         awk -F '\t' -v root="${hub_root:+$hub_root/}" '
             function entry() {
                 if (type == "file" && index(path, root) == 1)
-                    print lfs != "" ? "sha256 " lfs : "git " oid, size, substr(path, length(root) + 1)
+                    print lfs != "" ? "sha256 " lfs : "git " oid, size,
+                        substr(path, length(root) + 1)
                 type = oid = lfs = size = path = ""
             }
             {
@@ -195,7 +200,7 @@ else
     answer=$(curl --silent --fail --location --connect-timeout 20 --retry "$retries" \
         --output "$work/SHA256SUMS" --write-out '%{http_code} %{errormsg}' -- "$base/SHA256SUMS") ||
         case $answer in
-        404*) die 3 "$base publishes no SHA256SUMS; give --sums FILE or, to go without, --no-checksum" ;;
+        404*) die 3 "$base publishes no SHA256SUMS; give --sums FILE or --no-checksum" ;;
         4*) die 3 "$base/SHA256SUMS: the server answers ${answer%% *}" ;;
         *) die 4 "$base/SHA256SUMS: ${answer#* }" ;;
         esac
@@ -351,8 +356,9 @@ for path in "${list[@]}"; do
         [[ $size == - ]] && unknown=1 || bytes=$((bytes + size - $(size_of "$out/$path.part")))
     fi
 done
-echo "$dataset: $val_files validation and $train_shards of $train_files training shards, tokeniser" \
-    "$tokenizer: ${#list[@]} files, ${#missing[@]} to fetch$( ((unknown)) || echo ", $bytes bytes")"
+echo "$dataset: $val_files validation and $train_shards of $train_files training shards," \
+    "tokeniser $tokenizer: ${#list[@]} files," \
+    "${#missing[@]} to fetch$( ((unknown)) || echo ", $bytes bytes")"
 if ((dry_run)); then
     printf '  %s\n' ${missing[@]+"${missing[@]}"}
     exit 0

@@ -2,18 +2,20 @@
 #
 # Input: the text of gcide.dict.dz (dictd's format; ASCII). An entry begins with its headword in the
 # first column; the head may go on over indented lines; below it are paragraphs, indented, separated
-# by empty lines. Output: "Headword. Definitions, notes and quotations." with the head's pronunciation,
-# etymology and part of speech, all labels, sources and cross reference marks taken out. Entries of
-# one headword that follow each other make one line; a line below MIN bytes (default 200) is left out.
+# by empty lines. Output: "Headword. Definitions, notes and quotations." with the head's
+# pronunciation, etymology and part of speech, all labels, sources and cross reference marks taken
+# out. Entries of one headword that follow each other make one line; a line below MIN bytes (default
+# 200) is left out.
 
 BEGIN {
     if (!MIN)
         MIN = 200
-    # Letters that the source spells in brackets. Marks of pronunciation ([=a], [i^]) are not in this
-    # table: there the bare letter is what an English text has.
-    split("'a á 'e é 'i í 'o ó 'u ú 'E É `a à `e è `o ò ^a â ^e ê ^i î ^o ô ^u û \"a ä \"e ë \"i ï " \
-          "\"o ö \"u ü aum ä oum ö uum ü ~n ñ ,c ç ae æ AE Æ oe œ OE Œ deg ° imac i eth th thorn th " \
-          "pounds £ sect § frac12 ½ frac14 ¼ frac34 ¾ times × alpha α beta β gamma γ delta δ pi π", t, " ")
+    # Letters that the source spells in brackets. Marks of pronunciation ([=a], [i^]) are not in
+    # this table: there the bare letter is what an English text has.
+    split("'a á 'e é 'i í 'o ó 'u ú 'E É `a à `e è `o ò ^a â ^e ê ^i î ^o ô ^u û " \
+          "\"a ä \"e ë \"i ï \"o ö \"u ü aum ä oum ö uum ü ~n ñ ,c ç ae æ AE Æ oe œ OE Œ " \
+          "deg ° imac i eth th thorn th pounds £ sect § frac12 ½ frac14 ¼ frac34 ¾ times × " \
+          "alpha α beta β gamma γ delta δ pi π", t, " ")
     for (i = 1; i in t; i += 2)
         letter[t[i]] = t[i + 1]
 }
@@ -35,7 +37,8 @@ function unbracket(s, quote,    before, inside, after, plain) {
         gsub(/[-=~.,'`"^*]/, "", plain)
         if (inside in letter)
             inside = letter[inside]
-        else if (inside != plain && plain ~ /^[A-Za-z][A-Za-z]?[A-Za-z]?$/ && inside !~ /[A-Za-z]\.$/)
+        else if (inside != plain && plain ~ /^[A-Za-z][A-Za-z]?[A-Za-z]?$/ &&
+                 inside !~ /[A-Za-z]\.$/)
             inside = plain
         else if (!quote || inside !~ /^[A-Za-z]?[a-z']+$/ || inside ~ /^(wn|root|add)/) {
             inside = ""
@@ -54,16 +57,17 @@ function clean(s, quote,    i) {
     if (s ~ /^ *(Syn|Ant|Usage|Cf\.|RELATED|Note: *\[|See (also )?\{[^}]*\}[.,]?$)/)
         return ""
     sub(/^ *Note: */, "", s)
-    sub(/^ *[0-9]+\. */, "", s)
-    sub(/^ *(pl|Pl|fig|Fig)\. +/, "", s)
-    while (sub(/^ *\([A-Za-z][^()]*\)[.:,]? */, "", s))
-        ;                                  # (Zool.), (a), (Eccl. Hist.) in front
+    # Numbers, labels and parts of speech in front: 1. (Zool.), (a), (Eccl. Hist.), n. pl.
+    while (sub(/^ *[0-9]+\. */, "", s) || sub(/^[ ,;]*\([-A-Za-z][^()]*\)[.:,]? */, "", s) ||
+           sub(/^[ ,;]*(pl|Pl|fig|Fig|n|a|adv|v\. [ti]|v|p\. [ap]|prop)\.[,;:]? +/, "", s))
+        ;
     gsub(/ *\([A-Z][^() .]*\.( ?(& )?[A-Z][^() .]*\.)*\)/, "", s)
     gsub(/\} \([A-Z][^()]*\.?\)/, "}", s)  # the same behind a phrase
     gsub(/ *\([a-z]\) */, " ", s)          # senses inside a paragraph
-    sub(/ -- *(\{[^}]*\}|[A-Z][a-z'-]*)?,? *(n|a|adv|v|v\. [ti]|p\. p|prep|conj|interj)\..*$/, "", s)
-    gsub(/, (n|a|adv|v|v\. [ti]|prep)\.,? /, ". ", s)     # "See Clack, n." inside a paragraph
-    sub(/, (n|a|adv|v|v\. [ti]|prep)\.$/, ".", s)
+    # a derived word at the end: "-- Roguishly, adv."
+    sub(/ -- *(\{[^}]*\}|[A-Z][a-z'-]*)?,? *(n|a|adv|v|v\. [ti]|p\. p|prep|conj)\..*$/, "", s)
+    sub(/, (n|a|adv|v|v\. [ti]|prep)\.$/, ".", s)         # "See Clack, n."
+    gsub(/, (n|a|adv|v|v\. [ti]|prep)\.,? /, ". ", s)
     gsub(/[{}]/, "", s)
     gsub(/; ?-- ?/, "; ", s)
     gsub(/, -- ?/, ", ", s)
@@ -86,7 +90,7 @@ function clean(s, quote,    i) {
 }
 
 function end_paragraph(    s) {
-    if (para != "" && head != "") {
+    if (para != "" && head != "" && !foreign) {
         s = clean(para, quote)
         if (s != "") {
             s = toupper(substr(s, 1, 1)) substr(s, 2)
@@ -95,6 +99,7 @@ function end_paragraph(    s) {
         }
     }
     para = ""
+    foreign = 0
 }
 
 function end_entry() {
@@ -103,8 +108,10 @@ function end_entry() {
     text = ""
 }
 
-# A paragraph's next line. A word divided by the line's end is put together again.
+# A paragraph's next line. The source breaks lines behind a compound's hyphen, never inside a word.
 function append(line) {
+    if (line ~ /[\200-\377]/)
+        foreign = 1 # a byte outside ASCII, of whatever encoding: leave the paragraph out
     sub(/^ +/, "", line)
     if (para ~ /[a-z]-$/ && para !~ /--$/ && line !~ /^(and|or|to) /)
         para = para line

@@ -8,8 +8,9 @@
 BEGIN {
     if (!DOC)
         DOC = 3000
-    split("lt < gt > quot \" apos ' nbsp \302\240 mdash — ndash – hellip … rsquo ’ lsquo ‘ rdquo ” " \
-          "ldquo “ eacute é egrave è agrave à ccedil ç copy © trade ™ reg ®", t, " ")
+    split("lt < gt > quot \" apos ' nbsp \302\240 mdash — ndash – hellip … " \
+          "rsquo ’ lsquo ‘ rdquo ” ldquo “ " \
+          "eacute é egrave è agrave à ccedil ç copy © trade ™ reg ®", t, " ")
     for (i = 1; i in t; i += 2)
         entity[t[i]] = t[i + 1]
 }

@@ -1,4 +1,4 @@
-# json.awk - a JSON text as lines "PATH<tab>VALUE", one for each string, number, true, false and null.
+# json.awk - a JSON text as lines "PATH<tab>VALUE", one for each string, number, true, false, null.
 #
 # {"a": [{"b": "x"}, 7]} gives ".a[0].b<tab>x" and ".a[1]<tab>7". Strings are decoded but for \u
 # escapes above ASCII, which stay as they are, and control characters, which become blanks: a value
@@ -91,7 +91,8 @@ function value(path, depth,    i, word) {
             fail("an array without an end")
     } else if (substr(text, at, 1) == "\"") {
         print path "\t" string()
-    } else if (match(substr(text, at, 64), /^(true|false|null|-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?)/)) {
+    } else if (match(substr(text, at, 64), /^(true|false|null)/) ||
+               match(substr(text, at, 64), /^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?/)) {
         print path "\t" substr(text, at, RLENGTH)
         at += RLENGTH
     } else

@@ -83,8 +83,12 @@ done
 
 # ---- what is there ----
 
-shards=${SHARDS:-$here/../../bin/shards}
-[[ -x $shards ]] || shards=$(command -v shards) || die 4 "bin/shards is missing; run make first"
+# In the source tree, beside an installed share/pgolf/data, or on the path.
+for shards in "${SHARDS:-$here/../../bin/shards}" "$here/../../../bin/shards" \
+    "$(command -v shards || true)"; do
+    [[ ! -x $shards ]] || break
+done
+[[ -x $shards ]] || die 4 "bin/shards is missing; run make first"
 for program in spm_train spm_encode spm_decode spm_export_vocab; do
     command -v $program >/dev/null ||
         die 4 "$program is missing; install it: apt-get install sentencepiece"
@@ -110,8 +114,8 @@ else
     ((${#inputs[@]})) ||
         die 3 "no text: give --text FILE or install some: apt-get install ${missing[*]}"
     if ((${#missing[@]})); then
-        echo "prepare: going on without ${missing[*]} (not installed, or /usr/share/doc left out by" \
-            "dpkg's configuration); the results will differ from those with all three texts" >&2
+        echo "prepare: going on without ${missing[*]} (not installed, or /usr/share/doc left out" \
+            "by dpkg's configuration); the results will differ from those with all three texts" >&2
     fi
 fi
 
@@ -158,8 +162,8 @@ finish() {
 trap finish EXIT
 trap 'echo "prepare: stopped by a signal; nothing in $out was changed" >&2; exit 4' INT TERM HUP
 
-# The copies of the text that exist at one time, ids and shards included, are below 6 times the text;
-# the text of the three packages is 20 MB.
+# The copies of the text that exist at one time, ids and shards included, are below 6 times the
+# text; the text of the three packages is 20 MB.
 kb=$(df -Pk "$out" | awk 'NR == 2 {print $4}')
 ((${#texts[@]})) && need=$((6 * $(cat -- "${texts[@]}" | wc -c) / 1024)) || need=120000
 ((kb >= need)) || die 4 "$out: $kb KiB free, about $need KiB needed"
@@ -218,31 +222,36 @@ rm "$work/ordered" "$work/documents" "$work/source"
 
 # ---- tokeniser ----
 
-# spm_train leaves out lines over 4192 bytes, so documents are folded; of very much text every k-th
-# line is enough; that bounds memory.
+# spm_train leaves out lines over 4192 bytes, so documents are folded. Of much text every k-th line
+# is taken, which bounds time and memory.
 step="training the tokeniser"
 mkdir "$work/new"
 if [[ -n $tokenizer ]]; then
     cp -- "$tokenizer" "$work/new/$model"
 else
-    sample_bytes=50000000
+    sample_bytes=10000000
     k=$((bytes / sample_bytes + 1))
     fold -b -s -w 4000 "$work/train" | awk -v K="$k" 'NR % K == 0' >"$work/sample"
-    spm_train --input="$work/sample" --model_prefix="$work/new/${model%.model}" --model_type=bpe \
-        --vocab_size="$vocab" --character_coverage=0.999 --byte_fallback=true --split_digits=true \
-        --normalization_rule_name=nmt_nfkc --add_dummy_prefix=false \
-        --pad_id=0 --bos_id=1 --eos_id=2 --unk_id=3 --hard_vocab_limit=false \
-        --minloglevel=1 2>"$work/log" || {
+    # The model file records these two names: without directories, equal texts give equal files.
+    (
+        cd "$work"
+        spm_train --input=sample --model_prefix="${model%.model}" --model_type=bpe \
+            --vocab_size="$vocab" --character_coverage=0.999 --byte_fallback=true \
+            --split_digits=true --normalization_rule_name=nmt_nfkc --add_dummy_prefix=false \
+            --pad_id=0 --bos_id=1 --eos_id=2 --unk_id=3 --hard_vocab_limit=false \
+            --minloglevel=1 2>log
+    ) || {
         tail -n 3 "$work/log" >&2
         die 3 "spm_train cannot make $vocab pieces from $bytes bytes of text"
     }
+    mv "$work/${model%.model}".{model,vocab} "$work/new/"
     rm "$work/sample"
 fi
 spm_export_vocab --model="$work/new/$model" --output="$work/pieces" >/dev/null 2>&1 ||
     die 3 "$tokenizer: not a SentencePiece model"
 pieces=$(wc -l <"$work/pieces")
 [[ -n $tokenizer ]] || ((pieces == vocab)) ||
-    die 3 "the text is too short for $vocab pieces: spm_train found $pieces; choose a smaller --vocab"
+    die 3 "the text is too short for $vocab pieces, spm_train found $pieces; lower --vocab"
 bos=$(awk -F '\t' '$1 == "<s>" {print NR - 1}' "$work/pieces")
 [[ $bos == 1 ]] || die 3 "$model: <s> has id ${bos:-none}, expected 1 as in the challenge"
 grep -q '^<0x00>' "$work/pieces" || die 3 "$model: has no byte pieces, expected byte fallback"
@@ -253,13 +262,20 @@ step="encoding"
 encode() {
     spm_encode --model="$work/new/$model" --output_format=id
 }
-encode <"$work/train" >"$work/train.ids" &
-encoder=$!
+# The encoder has one thread: as many parts as processors, put together again in order.
+split -n "l/$(nproc)" -a 4 -d "$work/train" "$work/part."
+encoders=()
+for part in "$work"/part.????; do
+    encode <"$part" >"$part.ids" &
+    encoders+=($!)
+done
 encode <"$work/heldout" | grep . >"$work/heldout.ids"
-wait $encoder
+for encoder in "${encoders[@]}"; do
+    wait "$encoder"
+done
 # A document of nothing but characters that the normaliser drops has no tokens and is not counted.
 heldout_documents=$(wc -l <"$work/heldout.ids")
-cat "$work/heldout.ids" "$work/train.ids" |
+cat "$work/heldout.ids" "$work"/part.????.ids |
     "$shards" --out "$work/new" --name "$name" --val-docs "$heldout_documents" --vocab "$pieces" \
         --shard-tokens "$shard_tokens" >"$work/counts"
 

@@ -199,7 +199,9 @@ static enum err_code read_documents(struct job *j, FILE *in, const char *in_name
     size_t n;
 
     do {
-        n = fread(j->text, 1, sizeof j->text, in);
+        /* before and after: the signal may come while documents are written or while input is
+         * awaited */
+        n = p->stop && *p->stop ? 0 : fread(j->text, 1, sizeof j->text, in);
         if (p->stop && *p->stop)
             return err_set(e, ERR_RESOURCE, "stopped by a signal; nothing was written to %s",
                            p->dir);

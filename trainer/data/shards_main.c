@@ -43,7 +43,8 @@ static void on_signal(int number)
 
 static void handle_signals(void)
 {
-    struct sigaction stop = {.sa_handler = on_signal}; /* no SA_RESTART: a blocked read must end */
+    /* No SA_RESTART: a blocked read must end. A second signal ends the program as usual. */
+    struct sigaction stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
     sigaction(SIGHUP, &stop, NULL);

@@ -8,8 +8,8 @@
 # with the held-out documents (K 0), then the training documents (K 1), both shuffled. A document is
 # held out when the held-out bytes are behind their share of the bytes before it, so that held-out
 # documents are spread evenly over the input and long ones are as likely as short ones.
-# The generator is Lehmer's with the multiplier 16807 (Park and Miller, 1988): its products stay below
-# 2^53, so every awk computes the same numbers, and no number comes twice.
+# The generator is Lehmer's with the multiplier 16807 (Park and Miller, 1988): its products stay
+# below 2^53, so every awk computes the same numbers, and no number comes twice.
 
 BEGIN {
     random = SEED ? SEED : 1
