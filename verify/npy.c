@@ -45,6 +45,14 @@ enum err_code npy_write(const char *path, const double *x, size_t n, struct err 
     return atomic_commit(&a, 0644, e);
 }
 
+enum err_code npy_try(const char *path, struct err *e)
+{
+    struct atomic_file a = {0};
+    enum err_code rc = atomic_open(&a, path, e);
+    atomic_abort(&a);
+    return rc;
+}
+
 /* A cursor over the dict literal; every function leaves it alone when it returns false. */
 struct text {
     const char *at, *end;

@@ -76,8 +76,7 @@ struct sandbox_result {
     int landlock_abi; /* 0 when not active */
     char *out, *errs; /* what it printed, NUL-terminated; owned, sandbox_result_free */
     size_t nout, nerrs;
-    double seconds;
-    size_t peak_bytes; /* resident memory at its largest */
+    double seconds; /* wall clock */
 };
 
 /*

@@ -166,18 +166,18 @@ static int add_restricted(scmp_filter_ctx c, uint32_t stop, int tell)
     bad |= seccomp_rule_add(c, SCMP_ACT_ERRNO(ENOTTY), SCMP_SYS(ioctl), 0);
     /* Executing a descriptor: itself, or what it unpacked. It stays in the same sandbox. */
     bad |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(execveat), 1,
-                            SCMP_A4(SCMP_CMP_EQ, AT_EMPTY_PATH));
-    bad |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, SCMP_A2(SCMP_CMP_EQ, 0));
+                            SCMP_A4(SCMP_CMP_EQ, AT_EMPTY_PATH, 0));
+    bad |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, SCMP_A2(SCMP_CMP_EQ, 0, 0));
     static const scmp_datum_t fcntls[] = {F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC};
     for (size_t i = 0; i < sizeof fcntls / sizeof *fcntls; i++)
         bad |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
-                                SCMP_A1(SCMP_CMP_EQ, fcntls[i]));
+                                SCMP_A1(SCMP_CMP_EQ, fcntls[i], 0));
     /* The child hands over the listener through `tell`, after the filter is in place. The
      * descriptor closes on execution, and no socket can appear in its place later. */
     bad |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(sendmsg), 1,
-                            SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)tell));
-    bad |=
-        seccomp_rule_add(c, stop, SCMP_SYS(sendmsg), 1, SCMP_A0(SCMP_CMP_NE, (scmp_datum_t)tell));
+                            SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)tell, 0));
+    bad |= seccomp_rule_add(c, stop, SCMP_SYS(sendmsg), 1,
+                            SCMP_A0(SCMP_CMP_NE, (scmp_datum_t)tell, 0));
     return bad;
 }
 

@@ -1,0 +1,19 @@
+/*
+ * commands.h - what bin/verify does, one function per command.
+ *
+ * Each fills the report and returns an exit status; ERR_CLAIM is the verdict "not verified", for
+ * which e stays empty.
+ */
+#ifndef VERIFY_COMMANDS_H
+#define VERIFY_COMMANDS_H
+
+#include "verify/options.h"
+#include "verify/report.h"
+
+/* verify_score - score a weight file (float or quantised). */
+enum err_code verify_score(const struct options *o, struct report *r, struct err *e);
+
+/* verify_blob - audit a submission: every byte, the score, and on request its execution. */
+enum err_code verify_blob(const struct options *o, struct report *r, struct err *e);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * engine.h - the trusted engine: a model made of a recipe and named tensors, and its scores.
+ *
+ * The same code (model/, kernels/) as in the runner of a submission, but built into verify: nothing
+ * of the file under audit is executed. docs/scoring.md says how a score is computed, bit by bit.
+ */
+#ifndef VERIFY_ENGINE_H
+#define VERIFY_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "model/bytes.h"
+#include "model/gpt.h"
+#include "model/score.h"
+
+struct engine {
+    struct gpt m;
+    struct kern *k;
+    float *params; /* backend memory */
+};
+
+/*
+ * engine_open - lay out the model of a recipe and fill it with weights.
+ *
+ *   t, count  tensors, float or quantised (gpt_load)
+ *   path      names their source in errors
+ *   threads   0: as many as the process may use
+ */
+enum err_code engine_open(struct engine *g, const struct recipe *r, const struct tensor_view *t,
+                          size_t count, const char *path, size_t threads, struct err *e);
+void engine_close(struct engine *g); /* accepts a zeroed struct */
+
+/* What came out of a run, and everything a report says about it. */
+struct scores {
+    enum eval_mode mode;
+    struct score sum;
+    double *nll; /* [count] nats of every scored token, in window order; owned */
+    size_t count;
+    uint64_t nll_xxh64; /* of nll as little-endian float64 bytes: one number for all the bits */
+    size_t stream;      /* tokens of the stream that was read */
+    size_t windows;
+    double seconds; /* of scoring alone */
+};
+
+/*
+ * engine_score - score the validation stream of a directory (or of one shard file).
+ *
+ *   mode        name of the mode, NULL: the recipe's EVAL_MODE
+ *   max_tokens  score the first so many positions, 0: all
+ *   progress    show a progress line on stderr
+ *
+ * ERR_USAGE: no such mode. Else as shard_load and score_run. Release with scores_free.
+ */
+enum err_code engine_score(struct engine *g, const char *data, const char *mode, size_t max_tokens,
+                           const struct byte_table *b, bool progress, struct scores *s,
+                           struct err *e);
+void scores_free(struct scores *s); /* accepts a zeroed struct */
+
+#endif

@@ -1,0 +1,166 @@
+/* options.c - see options.h. */
+#include "verify/options.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/score.h"
+
+enum { BLOB = 1 << COMMAND_BLOB, SCORE = 1 << COMMAND_SCORE, BOTH = BLOB | SCORE };
+
+/* KEY=VALUE with a key in the community's spelling. */
+static bool is_setting(const char *s)
+{
+    const char *p = s;
+    while ((*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '_')
+        p++;
+    return p > s && *p == '=';
+}
+
+static enum err_code number(size_t *out, const char *name, const char *s, struct err *e)
+{
+    size_t v = 0;
+    for (const char *p = s; *p; p++) {
+        size_t digit = (size_t)(*p - '0');
+        if (*p < '0' || *p > '9' || v > (SIZE_MAX - digit) / 10)
+            return err_set(e, ERR_USAGE, "%s %s: must be a number", name, s);
+        v = v * 10 + digit;
+    }
+    if (!*s)
+        return err_set(e, ERR_USAGE, "%s: must be a number", name);
+    *out = v;
+    return ERR_OK;
+}
+
+static enum err_code command(struct options *o, const char *name, struct err *e)
+{
+    if (!name)
+        return err_set(e, ERR_USAGE, "say what to do: blob or score; --help shows how");
+    if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help"))
+        o->help = true;
+    else if (!strcmp(name, "blob"))
+        o->command = COMMAND_BLOB;
+    else if (!strcmp(name, "score"))
+        o->command = COMMAND_SCORE;
+    else if (!strcmp(name, "record") || !strcmp(name, "probe"))
+        return err_set(e, ERR_USAGE, "%s: not built yet; this version has blob and score", name);
+    else
+        return err_set(e, ERR_USAGE, "%s: unknown command; there are blob and score", name);
+    return ERR_OK;
+}
+
+static enum err_code positional(struct options *o, const char *s, struct err *e)
+{
+    if (is_setting(s)) {
+        if (o->command != COMMAND_SCORE)
+            return err_set(e, ERR_USAGE,
+                           "%s: a submission brings its own settings; only score takes KEY=VALUE",
+                           s);
+        o->setting[o->settings++] = s;
+        return ERR_OK;
+    }
+    if (o->file)
+        return err_set(e, ERR_USAGE, "%s: one file at a time, %s is the first", s, o->file);
+    o->file = s;
+    return ERR_OK;
+}
+
+static enum err_code finish(const struct options *o, struct err *e)
+{
+    if (!o->file)
+        return err_set(e, ERR_USAGE, "%s",
+                       o->command == COMMAND_BLOB ? "say which file: verify blob FILE --data DIR"
+                                                  : "say which weights: verify score "
+                                                    "WEIGHTS.safetensors --data DIR");
+    if (!o->data)
+        return err_set(e, ERR_USAGE, "say --data DIR: a directory with *_val_*.bin, or one shard");
+    if (o->eval && eval_mode_parse(o->eval) == EVAL_MODES)
+        return err_set(e, ERR_USAGE, "--eval %s: must be plain or sliding", o->eval);
+    if (o->tokenizer && o->byte_table)
+        return err_set(e, ERR_USAGE, "--tokenizer and --byte-table exclude each other");
+    if (o->weaker && !o->execute)
+        return err_set(e, ERR_USAGE, "--allow-weaker-sandbox is nothing without --execute");
+    if (o->device && !strcmp(o->device, "cuda"))
+        return err_set(e, ERR_RESOURCE, "--device cuda: this build scores on the cpu only");
+    if (o->device && strcmp(o->device, "cpu"))
+        return err_set(e, ERR_USAGE, "--device %s: must be cpu", o->device);
+    if (!o->timeout && o->execute)
+        return err_set(e, ERR_USAGE, "--timeout 0: must be at least 1 second");
+    return ERR_OK;
+}
+
+enum err_code options_parse(struct options *o, char **argv, struct err *e)
+{
+    /* An hour, and 8 GiB of address space: a sandbox for any machine that can score at all. */
+    *o = (struct options){.timeout = 3600, .memory = 8192};
+    const struct {
+        const char *name;
+        int commands;
+        const char **str;
+        size_t *num;
+        bool *flag;
+    } opt[] = {
+        {"--data", BOTH, &o->data, NULL, NULL},
+        {"--eval", BOTH, &o->eval, NULL, NULL},
+        {"--nll", BOTH, &o->nll, NULL, NULL},
+        {"--max-tokens", BOTH, NULL, &o->max_tokens, NULL},
+        {"--threads", BOTH, NULL, &o->threads, NULL},
+        {"--device", BOTH, &o->device, NULL, NULL},
+        {"--tokenizer", BOTH, &o->tokenizer, NULL, NULL},
+        {"--byte-table", SCORE, &o->byte_table, NULL, NULL},
+        {"--json", BOTH, NULL, NULL, &o->json},
+        {"--quiet", BOTH, NULL, NULL, &o->quiet},
+        {"--claim", BLOB, &o->claim, NULL, NULL},
+        {"--execute", BLOB, NULL, NULL, &o->execute},
+        {"--timeout", BLOB, NULL, &o->timeout, NULL},
+        {"--memory", BLOB, NULL, &o->memory, NULL},
+        {"--allow-weaker-sandbox", BLOB, NULL, NULL, &o->weaker},
+    };
+    const size_t opts = sizeof opt / sizeof *opt;
+    size_t args = 0;
+    enum err_code rc = command(o, argv[0] ? argv[1] : NULL, e);
+    if (rc || o->help)
+        return rc;
+
+    while (argv[args])
+        args++;
+    o->setting = calloc(args, sizeof *o->setting);
+    if (!o->setting)
+        return err_nomem(e, "the command line", args * sizeof *o->setting);
+    for (char **a = argv + 2; *a; a++) {
+        size_t i = 0;
+        if (!strcmp(*a, "--help") || !strcmp(*a, "-h")) {
+            o->help = true;
+            return ERR_OK;
+        }
+        if (**a != '-') {
+            if ((rc = positional(o, *a, e)))
+                return rc;
+            continue;
+        }
+        while (i < opts && strcmp(*a, opt[i].name))
+            i++;
+        if (i == opts)
+            return err_set(e, ERR_USAGE, "%s: unknown option; --help lists them", *a);
+        if (!(opt[i].commands & 1 << o->command))
+            return err_set(e, ERR_USAGE, "%s: not an option of verify %s", *a, argv[1]);
+        if (opt[i].flag) {
+            *opt[i].flag = true;
+            continue;
+        }
+        if (!*++a)
+            return err_set(e, ERR_USAGE, "%s: needs a value", a[-1]);
+        if (opt[i].str)
+            *opt[i].str = *a;
+        else if ((rc = number(opt[i].num, a[-1], *a, e)))
+            return rc;
+    }
+    return finish(o, e);
+}
+
+void options_free(struct options *o)
+{
+    free(o->setting);
+    o->setting = NULL;
+}

@@ -1,0 +1,45 @@
+/*
+ * report.h - what verify has to say on standard output: lines for people, or one JSON object.
+ *
+ * Facts are printed as they become known; with `json` nothing is printed until report_finish.
+ * Doubts are collected: the verdict is `verified` when there is none. docs/verify.md lists lines
+ * and keys.
+ */
+#ifndef VERIFY_REPORT_H
+#define VERIFY_REPORT_H
+
+#include <stdbool.h>
+
+#include <cjson/cJSON.h>
+
+#include "verify/engine.h"
+
+struct report {
+    bool as_json, quiet;
+    cJSON *root;    /* the JSON object, filled in either form */
+    cJSON *reasons; /* array of the doubts; not part of root before report_verdict */
+    double start;   /* when the command started, seconds_now() */
+};
+
+enum err_code report_init(struct report *r, bool as_json, bool quiet, struct err *e);
+void report_free(struct report *r); /* accepts a zeroed struct */
+
+/* report_line - one line for people. Silent with quiet and with json. */
+void report_line(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* report_doubt - one reason why the file is not verified. */
+void report_doubt(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* report_scores - the result line (also with quiet), the facts around it, and their keys. */
+void report_scores(struct report *r, const struct engine *g, const struct scores *s,
+                   const struct byte_table *b);
+
+/* report_verdict - the last line, `verified` or `not verified: REASON; REASON`, and the keys
+ * verdict and reasons. Returns ERR_OK or ERR_CLAIM. */
+enum err_code report_verdict(struct report *r);
+
+/* report_finish - print the JSON object if that is the form, and make sure that all output has
+ * arrived. ERR_RESOURCE when it has not. */
+enum err_code report_finish(struct report *r, struct err *e);
+
+#endif
