@@ -70,10 +70,10 @@ $(PROGRAMS): $(LIB)
 # ---- what ships inside a submission: loader and runner -------------------------------------------
 # Forward pass only, musl, optimised for size: every byte is counted against the 16,000,000.
 SIZE := -std=c17 -Os -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -fno-asynchronous-unwind-tables \
-        -fno-stack-protector -fno-math-errno -fno-pie
+        -fno-stack-protector -fno-math-errno -fno-pie -DNDEBUG
 RUNNER := stub/runner.c stub/runner_rt.c stub/lzma_dec.c stub/weights_dec.c $(wildcard kernels/cpu/*.c) \
           $(addprefix model/,bytes.c gpt.c gpt_load.c graph.c graph_plan.c graph_run.c recipe_check.c \
-          score.c shard.c file.c tensor.c text.c window.c)
+          score.c shard.c tensor.c text.c window.c)
 RUNNER_O := $(RUNNER:%.c=$(B)/musl/%.o)
 $(B)/musl/%_avx2.o: SIZE += $(AVX2)
 $(B)/musl/%_avx512.o: SIZE += $(AVX512)
@@ -90,7 +90,7 @@ $(B)/musl/%.o: %.c
 
 $(B)/stub/runner: $(RUNNER_O)
 	@mkdir -p $(@D)
-	$(Q)$(MUSL_CC) -static -no-pie -s -Wl,--gc-sections,--build-id=none,-z,norelro $^ -o $@
+	$(Q)$(MUSL_CC) -nostartfiles -static -no-pie -s -Wl,--gc-sections,--build-id=none,-z,norelro,-z,noseparate-code $^ -o $@
 
 $(B)/stub/loader: stub/loader.c stub/loader.ld stub/lzma_dec.c stub/lzma_dec.h stub/xxh64.c stub/format.h
 	@mkdir -p $(@D)
@@ -183,5 +183,5 @@ clean:                  ## remove what make made
 	rm -rf build bin out
 
 .PHONY: all demo test check unit parity e2e asan bench size install deps deps-demo deps-test help clean
-.SECONDARY:
+.PRECIOUS: $(B)/obj/%.o
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

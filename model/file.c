@@ -14,7 +14,7 @@ enum err_code file_map(const char *path, const void **data, size_t *n, struct er
 {
     struct stat st;
     enum err_code rc = ERR_OK;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait for its writer */
     *data = NULL;
     *n = 0;
     if (fd < 0)
@@ -42,12 +42,15 @@ void file_unmap(const void *data, size_t n)
 
 enum err_code atomic_open(struct atomic_file *a, const char *path, struct err *e)
 {
+    struct stat st;
+    bool special = !stat(path, &st) && !S_ISREG(st.st_mode);
     memset(a, 0, sizeof *a);
     if (strlen(path) >= sizeof a->path)
-        return err_set(e, ERR_USAGE, "%s: path too long", path);
+        return err_set(e, ERR_USAGE, "path too long: %s", path);
     strcpy(a->path, path);
-    snprintf(a->tmp, sizeof a->tmp, "%s.tmp%ld", path, (long)getpid());
-    a->f = fopen(a->tmp, "wbe");
+    if (!special)
+        snprintf(a->tmp, sizeof a->tmp, "%s.tmp%ld", path, (long)getpid());
+    a->f = fopen(special ? path : a->tmp, "wbe");
     if (!a->f)
         return err_set(e, ERR_RESOURCE, "%s: cannot write: %s", path, strerror(errno));
     return ERR_OK;
@@ -57,20 +60,22 @@ enum err_code atomic_commit(struct atomic_file *a, unsigned mode, struct err *e)
 {
     FILE *f = a->f;
     /* fsync before rename: otherwise a crash can leave the new name on an empty file. */
-    bool ok = !ferror(f) && !fflush(f) && !fchmod(fileno(f), mode) && !fsync(fileno(f));
+    bool ok =
+        !ferror(f) && !fflush(f) && (!*a->tmp || (!fchmod(fileno(f), mode) && !fsync(fileno(f))));
     int why = errno;
     a->f = NULL;
     if (fclose(f) && ok) {
         ok = false;
         why = errno;
     }
-    if (ok && rename(a->tmp, a->path)) {
+    if (ok && *a->tmp && rename(a->tmp, a->path)) {
         ok = false;
         why = errno;
     }
     if (ok)
         return ERR_OK;
-    unlink(a->tmp);
+    if (*a->tmp)
+        unlink(a->tmp);
     return err_set(e, ERR_RESOURCE, "%s: cannot write: %s", a->path, strerror(why));
 }
 
@@ -79,7 +84,8 @@ void atomic_abort(struct atomic_file *a)
     if (a->f) {
         fclose(a->f);
         a->f = NULL;
-        unlink(a->tmp);
+        if (*a->tmp)
+            unlink(a->tmp);
     }
 }
 
@@ -99,7 +105,7 @@ enum err_code dir_make(const char *path, struct err *e)
     struct stat st;
     size_t n = strlen(path);
     if (n >= sizeof p)
-        return err_set(e, ERR_USAGE, "%s: path too long", path);
+        return err_set(e, ERR_USAGE, "path too long: %s", path);
     strcpy(p, path);
     for (size_t i = 1; i <= n; i++) {
         if (p[i] && p[i] != '/')

@@ -20,7 +20,7 @@ struct reader {
 static inline struct reader reader_init(const void *data, size_t n)
 {
     const uint8_t *p = data;
-    return (struct reader){p, p + n, false};
+    return (struct reader){p, n ? p + n : p, false}; /* data may be NULL when n is 0 */
 }
 
 static inline size_t reader_left(const struct reader *r)

@@ -108,6 +108,10 @@ static enum err_code assign(struct recipe *r, const struct key *k, const char *v
         if (strlen(value) >= RECIPE_STR)
             return err_set(e, ERR_USAGE, "%s: %s: longer than %d bytes", where, k->name,
                            RECIPE_STR - 1);
+        for (const char *c = value; *c; c++) /* what a printed recipe could not give back */
+            if (*c == '"' || (*c >= 0 && *c < ' '))
+                return err_set(e, ERR_USAGE, "%s: %s: holds a quote or a control character", where,
+                               k->name);
         strcpy(field(r, k), value);
     } else if (k->type == KEY_INT) {
         double v;
@@ -231,14 +235,10 @@ enum err_code recipe_load(struct recipe *r, const char *path, struct err *e)
     return rc ? rc : recipe_env(r, e);
 }
 
-/* The shortest decimal that reads back as exactly v; every value came from at most 15 digits. */
+/* Every value came from a decimal of at most 15 digits, and %.15g gives that decimal back. */
 static void print_num(char *out, size_t cap, double v)
 {
-    for (int digits = 1; digits <= 15; digits++) {
-        snprintf(out, cap, "%.*g", digits, v);
-        if (strtod(out, NULL) == v)
-            return;
-    }
+    snprintf(out, cap, "%.15g", v);
 }
 
 static bool is_default(const struct recipe *r, const struct key *k)
@@ -258,18 +258,17 @@ size_t recipe_print(const struct recipe *r, unsigned groups, bool changed, char 
         const struct key *k = &keys[i];
         char v[RECIPE_STR];
         size_t left = n < cap ? cap - n : 0;
-        const char *quote = "";
+        const char *quote;
         int w;
         if (!(k->group & groups) || (changed && is_default(r, k)))
             continue;
         if (k->type == KEY_STR)
             strcpy(v, field(r, k));
+        else if (k->type == KEY_INT)
+            snprintf(v, sizeof v, "%lld", (long long)*(int64_t *)field(r, k));
         else
-            print_num(v, sizeof v,
-                      k->type == KEY_INT ? (double)*(int64_t *)field(r, k)
-                                         : *(double *)field(r, k));
-        if (v[strcspn(v, "# \t")])
-            quote = strchr(v, '"') ? "'" : "\"";
+            print_num(v, sizeof v, *(double *)field(r, k));
+        quote = v[strcspn(v, "# '")] ? "\"" : "";
         w = snprintf(left ? buf + n : NULL, left, "%s=%s%s%s\n", k->name, quote, v, quote);
         n += (size_t)w;
     }
@@ -281,7 +280,9 @@ void recipe_help(void (*line)(void *ctx, const char *key, const char *def, const
 {
     for (size_t i = 0; i < KEYS; i++) {
         char v[64] = "";
-        if (keys[i].type != KEY_STR)
+        if (keys[i].type == KEY_INT)
+            snprintf(v, sizeof v, "%lld", (long long)keys[i].num);
+        else if (keys[i].type == KEY_NUM)
             print_num(v, sizeof v, keys[i].num);
         line(ctx, keys[i].name, keys[i].type == KEY_STR ? keys[i].str : v, keys[i].help);
     }

@@ -159,6 +159,39 @@ static enum err_code parse_header(struct st_file *f, const cJSON *root, const ui
     return check_layout(f, data, n, path, e);
 }
 
+/* cJSON says the same of a header that is no JSON and of memory that ran out; this tells them
+ * apart. */
+static _Thread_local bool json_nomem;
+
+static void *json_malloc(size_t n)
+{
+    void *p = malloc(n);
+    json_nomem |= !p;
+    return p;
+}
+
+/* The header as a tree. Behind the object only padding may follow: anything else would be bytes
+ * that nobody sees. */
+static enum err_code parse_json(cJSON **root, const char *json, size_t len, const char *path,
+                                struct err *e)
+{
+    const char *end = json;
+    json_nomem = false;
+    cJSON_InitHooks(&(cJSON_Hooks){json_malloc, free});
+    *root = cJSON_ParseWithLengthOpts(json, len, &end, false);
+    cJSON_InitHooks(NULL);
+    while (*root && end < json + len && *end == ' ')
+        end++;
+    if (cJSON_IsObject(*root) && end == json + len)
+        return ERR_OK;
+    cJSON_Delete(*root);
+    if (json_nomem)
+        return err_nomem(e, "safetensors header", len);
+    return err_set(e, ERR_INPUT,
+                   "%s: not a safetensors file: the header is not one JSON object (byte %zu)", path,
+                   (size_t)(end - json));
+}
+
 enum err_code st_parse(struct st_file *f, const void *data, size_t n, const char *path,
                        struct err *e)
 {
@@ -172,11 +205,9 @@ enum err_code st_parse(struct st_file *f, const void *data, size_t n, const char
         return err_set(e, ERR_INPUT,
                        "%s: not a safetensors file: header length %llu, the file holds %zu bytes",
                        path, (unsigned long long)len, n);
-    root = cJSON_ParseWithLengthOpts((const char *)json, (size_t)len, NULL, false);
-    if (!cJSON_IsObject(root))
-        rc = err_set(e, ERR_INPUT, "%s: not a safetensors file: header is no JSON object", path);
-    else
-        rc = parse_header(f, root, r.at, reader_left(&r), path, e);
+    if ((rc = parse_json(&root, (const char *)json, (size_t)len, path, e)))
+        return rc;
+    rc = parse_header(f, root, r.at, reader_left(&r), path, e);
     cJSON_Delete(root);
     if (rc)
         st_close(f);

@@ -2,6 +2,7 @@
 #include "model/shard.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -48,11 +49,6 @@ void shard_close(struct shard *s)
     memset(s, 0, sizeof *s);
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* "..._KIND_....bin"? */
 static bool is_kind(const char *name, const char *kind)
 {
@@ -90,7 +86,9 @@ static enum err_code push(struct shard_list *l, size_t *cap, const char *dir, co
         n += m + 1;
     }
     p[n] = 0;
-    l->path[l->count++] = p;
+    for (n = l->count++; n && strcmp(l->path[n - 1], p) > 0; n--)
+        l->path[n] = l->path[n - 1]; /* sorted as they come: there are hundreds at most */
+    l->path[n] = p;
     return ERR_OK;
 }
 
@@ -100,27 +98,25 @@ enum err_code shard_list(struct shard_list *l, const char *path, const char *kin
     struct dirent *d;
     size_t cap = 0;
     enum err_code rc = ERR_OK;
-    DIR *dir;
+    DIR *dir = NULL;
     memset(l, 0, sizeof *l);
     if (stat(path, &st))
         return err_set(e, ERR_INPUT, "%s: no such file or directory", path);
     if (!S_ISDIR(st.st_mode))
-        return push(l, &cap, path, "", e);
-    dir = opendir(path);
-    if (!dir)
-        return err_set(e, ERR_INPUT, "%s: cannot read the directory", path);
-    while (!rc && (d = readdir(dir)))
+        rc = push(l, &cap, path, "", e);
+    else if (!(dir = opendir(path)))
+        rc = err_set(e, errno == ENOMEM ? ERR_RESOURCE : ERR_INPUT, "%s: cannot read the directory",
+                     path);
+    while (dir && !rc && (d = readdir(dir)))
         if (is_kind(d->d_name, kind))
             rc = push(l, &cap, path, d->d_name, e);
-    closedir(dir);
+    if (dir)
+        closedir(dir);
     if (!rc && !l->count)
         rc = err_set(e, ERR_INPUT, "%s: no *_%s_*.bin shard in it", path, kind);
-    if (rc) {
+    if (rc)
         shard_list_free(l);
-        return rc;
-    }
-    qsort(l->path, l->count, sizeof *l->path, by_name);
-    return ERR_OK;
+    return rc;
 }
 
 void shard_list_free(struct shard_list *l)

@@ -32,10 +32,13 @@ step "4/4 the file scores itself, and verify confirms it"
 
 step "bits per byte of the same held-out text"
 trainer/data/compare.sh "$OUT/data"
-awk -v f="$OUT/submission" '{
+awk '{
     for (i = 1; i <= NF; i++) if (split($i, a, ":") == 2) v[a[1]] = a[2]
-    printf "%-12s %12d bytes %9.4f   (the model itself: see the table above)\n", "this model",
-        v["val_bpb"] * v["bytes"] / 8, v["val_bpb"]
+    printf "%-12s %12d bytes %9.4f\n", "this model", v["val_bpb"] * v["bytes"] / 8, v["val_bpb"]
 }' "$OUT/score.txt"
-echo
-echo "made $OUT/submission in $(($(date +%s) - start)) s; try: ./$OUT/submission --help"
+cat <<EOF
+
+made $OUT/submission in $(($(date +%s) - start)) s. Try:
+    $OUT/submission --data $OUT/data --eval plain
+    $OUT/submission --help
+EOF

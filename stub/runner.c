@@ -162,7 +162,7 @@ static void info(const struct file *f)
         text_str(&t, s->codec <= CODEC_CM ? codec_name[s->codec] : "unknown");
         json_field(&t, "\",\"offset\":", s->offset);
         json_field(&t, ",\"size\":", s->size);
-        json_field(&t, ",\"raw_size\":", s->raw_size);
+        json_field(&t, ",\"unpacked_size\":", s->raw_size);
         text_char(&t, '}');
     }
     text_str(&t, "\n]}\n");
