@@ -12,6 +12,9 @@ enum err_code err_set(struct err *e, enum err_code code, const char *fmt, ...)
         va_start(ap, fmt);
         vsnprintf(e->msg, sizeof e->msg, fmt, ap);
         va_end(ap);
+        for (char *c = e->msg; *c; c++) /* names from files: one line is promised */
+            if (*c >= 0 && *c < ' ')
+                *c = '?';
     }
     return code;
 }

@@ -52,43 +52,52 @@ static size_t attn_ld(size_t head_dim)
     return m > n ? m : n;
 }
 
-/* One tile: c (+)= a b, with element (i, p) of a at a[i*rs + p*cs] and row p of b at b + p*ldb. */
+/* One tile: c (+)= a b, with element (i, p) of a at a[i*rs + p*cs] and row p of b at b + p*ldb. k >
+ * 0. */
 static void attn_tile(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
                       size_t ldb, size_t k, bool accumulate)
 {
     v16 acc[ATTN_MR][ATTN_NV];
+    const float *from = c;
 #pragma GCC unroll 8
-    for (size_t i = 0; i < ATTN_MR; i++)
+    for (size_t i = 0; i < ATTN_MR; i++, from = tile_next(from, ldc))
 #pragma GCC unroll 2
         for (size_t j = 0; j < ATTN_NV; j++)
-            acc[i][j] = accumulate ? v16_load(c + i * ldc + 16 * j) : v16_zero();
-    for (size_t p = 0; p < k; p++, a += cs, b += ldb) {
+            acc[i][j] = accumulate ? v16_load(from + 16 * j) : v16_zero();
+    do {
         v16 bv[ATTN_NV];
+        const float *at = a;
 #pragma GCC unroll 2
         for (size_t j = 0; j < ATTN_NV; j++)
             bv[j] = v16_load(b + 16 * j);
 #pragma GCC unroll 8
-        for (size_t i = 0; i < ATTN_MR; i++) {
-            v16 x = v16_set1(a[i * rs]);
+        for (size_t i = 0; i < ATTN_MR; i++, at = tile_next(at, rs)) {
+            v16 x = v16_set1(*at);
 #pragma GCC unroll 2
             for (size_t j = 0; j < ATTN_NV; j++)
                 acc[i][j] = v16_fma(x, bv[j], acc[i][j]);
         }
-    }
+        a += cs;
+        b += ldb;
+    } while (--k);
 #pragma GCC unroll 8
-    for (size_t i = 0; i < ATTN_MR; i++)
+    for (size_t i = 0; i < ATTN_MR; i++, c += ldc)
 #pragma GCC unroll 2
         for (size_t j = 0; j < ATTN_NV; j++)
-            v16_store(c + i * ldc + 16 * j, acc[i][j]);
+            v16_store(c + 16 * j, acc[i][j]);
 }
 
-/* m x n outputs, both rounded up to whole tiles: the buffers hold that many. */
+/*
+ * m x n outputs, both rounded up to whole tiles: the buffers hold that many. b is [k][ldb], or
+ * packed by pack_b when ldb is ATTN_NR.
+ */
 static void attn_gemm(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
                       size_t ldb, size_t m, size_t n, size_t k, bool accumulate)
 {
     for (size_t j = 0; j < n; j += ATTN_NR)
         for (size_t i = 0; i < m; i += ATTN_MR)
-            attn_tile(c + i * ldc + j, ldc, a + i * rs, rs, cs, b + j, ldb, k, accumulate);
+            attn_tile(c + i * ldc + j, ldc, a + i * rs, rs, cs, b + (ldb == ATTN_NR ? j * k : j),
+                      ldb, k, accumulate);
 }
 
 /* dst[rows][ld] = src[n][dim] (row stride `stride`), zeros to the right and below. */
@@ -97,11 +106,26 @@ static void attn_copy(float *dst, size_t ld, size_t rows, const float *src, size
 {
     for (size_t r = 0; r < rows; r++, dst += ld) {
         size_t have = r < n ? dim : 0;
-        for (size_t i = 0; i < have; i++)
-            dst[i] = src[r * stride + i];
+        rows_copy(dst, src + r * stride, have);
         for (size_t i = have; i < ld; i++)
             dst[i] = 0.0f;
     }
+}
+
+/*
+ * dst[n][dim] (row stride `stride`) = src[dim][ld] transposed, + 0. Rows of src up to a multiple of
+ * 16 and columns up to a multiple of 4 are there to be read.
+ */
+static void attn_store(float *dst, size_t stride, const float *src, size_t ld, size_t n, size_t dim)
+{
+    for (size_t d = 0; d < dim; d += 16)
+        for (size_t i = 0; i < n; i += 4) {
+            v16 col[4];
+            v16_load_cols4(src + d * ld + i, ld, col);
+            for (size_t q = 0; q < cpu_min(4, n - i); q++)
+                rows_put(dst + (i + q) * stride + d, v16_add(col[q], v16_zero()),
+                         rows_lanes(d, dim));
+        }
 }
 
 struct attn_job {
@@ -114,7 +138,7 @@ struct attn_job {
 struct attn_panel {
     size_t ld;
     float *k, *v; /* [attn_keys(tk)][ld] */
-    float *q;     /* [head_dim][NR] */
+    float *q;     /* [head_dim][NR], packed by pack_b */
     float *s;     /* [ATTN_ROWS][NR]: scores, then their exponentials, of one block of keys */
     float *o;     /* [ld][NR] */
     float *m, *l; /* [NR] each */
@@ -132,36 +156,46 @@ static size_t attn_fwd_floats(const struct kern_attn *a, size_t ld)
     return 2 * attn_keys(a->tk) * ld + ATTN_NR * (a->head_dim + ATTN_ROWS + ld + 3);
 }
 
-/* Sixteen queries (column c of the panel) meet the first `keys` keys of a block. */
+/* The outputs of sixteen queries times a factor each. */
+static void attn_scale(const struct attn_panel *w, size_t c, const float *factor)
+{
+    float *o = w->o + c;
+    v16 f = v16_load(factor);
+    for (size_t d = 0; d < w->ld; d++, o += ATTN_NR)
+        v16_store(o, v16_mul(v16_load(o), f));
+}
+
+/*
+ * Sixteen queries (column c of the panel) meet the first `keys` keys of a block. Four maxima hide
+ * the latency of max; rows up to the next multiple of four lie behind every query's last key.
+ */
 static void attn_softmax(const struct attn_panel *w, size_t c, size_t keys, bool diagonal,
                          float scale)
 {
-    v16 part[16], old = v16_load(w->m + c), top = old;
-    v16 pos = v16_load(w->pos + c), f = v16_set1(scale);
-    float *s = w->s + c, *o = w->o + c;
-    for (size_t j = 0; j < keys; j++) {
-        v16 x = v16_mul(f, v16_load(s + j * ATTN_NR));
-        if (diagonal)
-            x = v16_sel_gt(v16_set1((float)j), pos, v16_set1(-INFINITY), x);
-        v16_store(s + j * ATTN_NR, x);
-        top = v16_max(x, top);
-    }
-    for (size_t i = 0; i < 16; i++)
-        part[i] = v16_zero();
-    for (size_t j = 0; j < keys; j++) {
-        v16 e = v16_exp(v16_sub(v16_load(s + j * ATTN_NR), top));
-        v16_store(s + j * ATTN_NR, e);
-        part[j % 16] = v16_add(part[j % 16], e);
-    }
+    v16 old = v16_load(w->m + c), pos = v16_load(w->pos + c);
+    v16 tops[4] = {old, old, old, old};
+    float *s = w->s + c;
+    _Alignas(64) float top[16], fade[16], part[17 * 16] = {0};
+    for (size_t j = 0; j < keys; j += 4)
+#pragma GCC unroll 4
+        for (size_t q = 0; q < 4; q++) {
+            v16 x = v16_mul(v16_set1(scale), v16_load(s + (j + q) * ATTN_NR));
+            if (diagonal)
+                x = v16_sel_gt(v16_set1((float)(j + q)), pos, v16_set1(-INFINITY), x);
+            v16_store(s + (j + q) * ATTN_NR, x);
+            tops[q] = v16_max(x, tops[q]);
+        }
+    v16_store(top, v16_max(v16_max(tops[0], tops[1]), v16_max(tops[2], tops[3])));
+    v16_store(fade, old);
+    rows_exp(fade, 0, 1, top, part + 16 * 16, 1);
+    rows_exp(s, ATTN_NR, keys, top, part, 16);
     for (size_t h = 8; h; h /= 2)
-        for (size_t i = 0; i < h; i++)
-            part[i] = v16_add(part[i], part[i + h]);
-    v16 fade = v16_exp(v16_sub(old, top));
-    v16_store(w->l + c, v16_fma(v16_load(w->l + c), fade, part[0]));
-    v16_store(w->m + c, top);
+        for (size_t i = 0; i < h * 16; i += 16)
+            v16_store(part + i, v16_add(v16_load(part + i), v16_load(part + i + h * 16)));
+    v16_store(w->l + c, v16_fma(v16_load(w->l + c), v16_load(fade), v16_load(part)));
+    v16_store(w->m + c, v16_load(top));
     v16_store(w->pos + c, v16_sub(pos, v16_set1(ATTN_KEYS)));
-    for (size_t d = 0; d < w->ld; d++)
-        v16_store(o + d * ATTN_NR, v16_mul(v16_load(o + d * ATTN_NR), fade));
+    attn_scale(w, c, fade);
 }
 
 /* The panel of queries j0 ... of head h of sequence b, from its q to its o and lse. */
@@ -171,9 +205,7 @@ static void attn_run_panel(const struct kern_attn *a, const struct attn_panel *w
     size_t n = cpu_min(ATTN_NR, a->tq - j0), stride = a->heads * a->head_dim;
     size_t at = (b * a->tq + j0) * stride + h * a->head_dim;
     size_t first = a->q0 + j0, seen = first + n; /* keys that the last query sees */
-    for (size_t d = 0; d < a->head_dim; d++)
-        for (size_t i = 0; i < ATTN_NR; i++)
-            w->q[d * ATTN_NR + i] = i < n ? a->q[at + i * stride + d] : 0.0f;
+    pack_b(w->q, a->q + at, stride, true, a->head_dim, n);
     for (size_t i = 0; i < w->ld * ATTN_NR; i += 16)
         v16_store(w->o + i, v16_zero());
     for (size_t i = 0; i < ATTN_NR; i++) {
@@ -186,24 +218,18 @@ static void attn_run_panel(const struct kern_attn *a, const struct attn_panel *w
         attn_gemm(w->s, ATTN_NR, w->k + key * w->ld, w->ld, 1, w->q, ATTN_NR, keys, ATTN_NR,
                   a->head_dim, false);
         for (size_t c = 0; c < ATTN_NR; c += 16)
-            attn_softmax(w, c, keys, key + ATTN_KEYS > first, a->scale);
+            attn_softmax(w, c, keys, key + ATTN_KEYS > first + 1, a->scale);
         attn_gemm(w->o, ATTN_NR, w->v + key * w->ld, 1, w->ld, w->s, ATTN_NR, a->head_dim, ATTN_NR,
                   keys, true);
     }
     for (size_t c = 0; c < ATTN_NR; c += 16) {
-        v16 l = v16_load(w->l + c), inv = v16_div(v16_set1(1.0f), l);
-        v16_store(w->m + c, v16_add(v16_load(w->m + c), v16_log(l)));
-        for (size_t d = 0; d < a->head_dim; d++) {
-            float *o = w->o + d * ATTN_NR + c;
-            v16_store(o, v16_add(v16_mul(v16_load(o), inv), v16_zero()));
-        }
+        float inv[16];
+        v16_store(inv, v16_div(v16_set1(1.0f), v16_load(w->l + c)));
+        attn_scale(w, c, inv);
     }
-    for (size_t i = 0; i < n; i++)
-        for (size_t d = 0; d < a->head_dim; d++)
-            a->o[at + i * stride + d] = w->o[d * ATTN_NR + i];
+    attn_store(a->o + at, stride, w->o, ATTN_NR, n, a->head_dim);
     if (a->lse)
-        for (size_t i = 0; i < n; i++)
-            a->lse[(b * a->heads + h) * a->tq + j0 + i] = w->m[i];
+        rows_lse(a->lse + (b * a->heads + h) * a->tq + j0, w->m, w->l, n);
 }
 
 /*
@@ -218,14 +244,14 @@ static void attn_fwd_task(void *ctx, size_t task, size_t thread)
     size_t stride = a->kv_heads * a->head_dim, at = b * a->tk * stride + g * a->head_dim;
     size_t rows = attn_keys(a->tk), ld = j->ld, seen = a->q0 + a->tq;
     size_t group = a->heads / a->kv_heads, panels = cpu_ceil_div(a->tq, ATTN_NR);
-    struct attn_panel w = {.ld = ld, .k = cpu_scratch(j->cpu, thread)};
-    w.v = w.k + rows * ld;
-    w.q = w.v + rows * ld;
+    struct attn_panel w = {.ld = ld, .q = cpu_scratch(j->cpu, thread)};
     w.s = w.q + a->head_dim * ATTN_NR;
     w.o = w.s + ATTN_ROWS * ATTN_NR;
     w.m = w.o + ld * ATTN_NR;
     w.l = w.m + ATTN_NR;
     w.pos = w.l + ATTN_NR;
+    w.k = w.pos + ATTN_NR;
+    w.v = w.k + rows * ld;
     attn_copy(w.k, ld, rows, a->k + at, stride, seen, a->head_dim);
     attn_copy(w.v, ld, rows, a->v + at, stride, seen, a->head_dim);
     for (size_t i = task % j->chunks; i < group * panels; i += j->chunks)
@@ -241,3 +267,7 @@ static void attn_fwd(struct kern *k, const struct kern_attn *a)
     j.chunks = cpu_min(cpu_ceil_div(4 * j.cpu->threads, owners), panels * a->heads / a->kv_heads);
     cpu_parallel(j.cpu, attn_fwd_task, &j, owners * j.chunks);
 }
+
+#ifndef KERN_FORWARD_ONLY
+#include "kernels/cpu/attn_bwd.inc.h"
+#endif

@@ -4,26 +4,34 @@
  * All are c[m][n] = a[m][k] b[k][n] with one loop nest (after Goto and van de Geijn, "Anatomy of
  * High-Performance Matrix Multiplication", 2008):
  *
- *   for chunks of k whose packed b fits GEMM_B_FLOATS:
- *     in parallel: pack b                                             shared by all threads
- *     in parallel: for blocks of rows and columns of c (one task owns a block)
- *       for GEMM_KC of k, for GEMM_NC columns:                        packed b: second-level cache
- *         for TILE_MR rows:                                           a: first-level cache
- *           for TILE_NR columns: tile                                 registers
+ *   in parallel: for blocks of rows and columns of c (a task owns its block)
+ *     for GEMM_NC columns, for GEMM_KC of k: pack b             second-level cache
+ *       for GEMM_MC rows
+ *         for TILE_MR rows:                                     a: first-level cache
+ *           for TILE_NR columns: tile                           registers
  *
  * a is used where it lies when its rows are contiguous; when it is transposed (gradient of weights)
- * the task packs it. Between chunks and blocks of k the running sum waits in c, so an element stays
- * one chain.
+ * it is packed, GEMM_MC rows at a time. Between blocks of k the running sum waits in c, so an
+ * element stays one chain. Tasks share nothing: packing b once for all threads instead needs a
+ * second barrier, and the packed matrix then leaves the second-level cache (measured: 10 to 20 %
+ * slower on one thread).
  */
 
 enum {
-    GEMM_KC = 256,
-    GEMM_NC = 1024,          /* GEMM_KC * GEMM_NC * 4 bytes: half of a 2 MiB second-level cache */
-    GEMM_MC = 8 * TILE_MR,   /* rows of a packed at a time */
-    GEMM_B_FLOATS = 1 << 21, /* 8 MiB of packed b at a time */
-    GEMM_TASKS = 4,          /* tasks per thread: enough to even out a busy machine */
+    GEMM_KC = 512, /* packed b: GEMM_KC * GEMM_NC * 4 bytes, half of a 2 MiB second-level cache */
+    GEMM_NC = 512,
+    GEMM_MC = 112 / TILE_MR * TILE_MR,
+    GEMM_TASK_ROWS = 1024, /* rows that pay for packing b */
+    GEMM_TASK_COLS = 128,
+    GEMM_TASKS = 3, /* tasks per thread: enough to even out a busy machine */
 };
-_Static_assert(GEMM_NC % TILE_NR == 0, "blocks of columns must be whole panels of b");
+/* The runner knows one form only: a as it lies, b transposed; what is not needed drops out. */
+#ifdef KERN_FORWARD_ONLY
+enum { GEMM_ALL_FORMS = 0 };
+#else
+enum { GEMM_ALL_FORMS = 1 };
+#endif
+_Static_assert(GEMM_NC % TILE_NR == 0, "a block of columns is whole panels");
 
 struct gemm_job {
     float *c; /* [m][n], the running sums */
@@ -37,29 +45,15 @@ struct gemm_job {
     bool out_add; /* SCALE: add to out */
     /* Set by gemm_run for the tasks: */
     struct cpu *cpu;
-    size_t k0, kn; /* the chunk of k */
-    size_t mt, nt; /* tasks along m and n */
+    size_t mt, nt;   /* tasks along m and n */
+    size_t packed_b; /* floats of scratch before the packed a */
 };
 
-/* Columns of panel-aligned part t of nt. */
-static size_t gemm_split(size_t panels, size_t t, size_t nt)
+/* The first of n (in whole tiles) that belongs to part t of `parts`. */
+static size_t gemm_split(size_t n, size_t tile, size_t t, size_t parts)
 {
-    return panels / nt * t + cpu_min(t, panels % nt);
-}
-
-static void gemm_pack_task(void *ctx, size_t task, size_t thread)
-{
-    const struct gemm_job *g = ctx;
-    (void)thread;
-    /* Blocks of GEMM_KC x GEMM_NC one after another, panels inside a block: the order of use. */
-    size_t j = task * TILE_NR, jb = j / GEMM_NC * GEMM_NC;
-    size_t nb = cpu_min(GEMM_NC, g->n - jb), nb_padded = packed_b_floats(1, nb);
-    for (size_t p = 0; p < g->kn; p += GEMM_KC) {
-        size_t kb = cpu_min(GEMM_KC, g->kn - p);
-        float *dst = cpu_shared(g->cpu) + jb * g->kn + p * nb_padded + (j - jb) * kb;
-        const float *src = g->tb ? g->b + j * g->ldb + g->k0 + p : g->b + (g->k0 + p) * g->ldb + j;
-        pack_b(dst, src, g->ldb, g->tb, kb, cpu_min(TILE_NR, g->n - j));
-    }
+    size_t tiles = cpu_ceil_div(n, tile);
+    return cpu_min(n, tile * (tiles / parts * t + cpu_min(t, tiles % parts)));
 }
 
 /* The end of rows i..i+m of columns j..j+n. */
@@ -69,7 +63,7 @@ static void gemm_finish(const struct gemm_job *g, size_t i, size_t m, size_t j, 
         for (size_t q = j; q < j + n; q += 16) {
             size_t at = r * g->n + q, lanes = cpu_min(16, j + n - q);
             v16 c = v16_load_n(g->c + at, lanes), y;
-            if (g->end == GEMM_END_ACT) {
+            if (!GEMM_ALL_FORMS || g->end == GEMM_END_ACT) {
                 v16 f = v16_mul(v16_sel_gt(c, v16_zero(), v16_set1(2), v16_set1(g->alpha)), c);
                 if (g->out)
                     v16_store_n(g->out + at, f, lanes);
@@ -88,35 +82,39 @@ static void gemm_finish(const struct gemm_job *g, size_t i, size_t m, size_t j, 
 static void gemm_task(void *ctx, size_t task, size_t thread)
 {
     const struct gemm_job *g = ctx;
-    size_t mp = cpu_ceil_div(g->m, TILE_MR), np = cpu_ceil_div(g->n, TILE_NR);
-    size_t it = task / g->nt, jt = task % g->nt;
-    size_t i0 = gemm_split(mp, it, g->mt) * TILE_MR, j0 = gemm_split(np, jt, g->nt) * TILE_NR;
-    size_t i1 = cpu_min(g->m, gemm_split(mp, it + 1, g->mt) * TILE_MR);
-    size_t j1 = cpu_min(g->n, gemm_split(np, jt + 1, g->nt) * TILE_NR);
-    float *pa = cpu_scratch(g->cpu, thread);
-    for (size_t p = 0; p < g->kn || p == 0; p += GEMM_KC) {
-        size_t kb = cpu_min(GEMM_KC, g->kn - p), kat = g->k0 + p;
-        bool add = g->accumulate || kat > 0, last = kat + kb == g->k;
-        for (size_t j = j0; j < j1;) {
-            size_t jb = j / GEMM_NC * GEMM_NC,
-                   nb_padded = packed_b_floats(1, cpu_min(GEMM_NC, g->n - jb));
-            size_t nb = cpu_min(jb + GEMM_NC, j1) - j;
-            const float *pb = cpu_shared(g->cpu) + jb * g->kn + p * nb_padded + (j - jb) * kb;
-            for (size_t i = i0; i < i1; i += GEMM_MC) {
-                size_t mb = cpu_min(GEMM_MC, i1 - i);
-                if (g->ta) {
-                    pack_a(pa, g->a + kat * g->lda + i, g->lda, true, mb, kb);
-                    tile_gemm(g->c + i * g->n + j, g->n, pa, pb, mb, nb, kb, add);
+    size_t it = task % g->mt, jt = task / g->mt;
+    size_t i0 = gemm_split(g->m, TILE_MR, it, g->mt), i1 = gemm_split(g->m, TILE_MR, it + 1, g->mt);
+    size_t j0 = gemm_split(g->n, TILE_NR, jt, g->nt), j1 = gemm_split(g->n, TILE_NR, jt + 1, g->nt);
+    bool ta = GEMM_ALL_FORMS && g->ta, tb = !GEMM_ALL_FORMS || g->tb;
+    float *pb = cpu_scratch(g->cpu, thread), *pa = pb + g->packed_b;
+    for (size_t j = j0, n; j < j1; j += n) {
+        n = cpu_min(GEMM_NC, j1 - j);
+        size_t p = 0, kb;
+        do {
+            kb = cpu_min(GEMM_KC, g->k - p);
+            bool add = (GEMM_ALL_FORMS && g->accumulate) || p > 0;
+            pack_b(pb, tb ? g->b + j * g->ldb + p : g->b + p * g->ldb + j, g->ldb, tb, kb, n);
+            for (size_t i = i0, m; i < i1; i += m) {
+                m = cpu_min(GEMM_MC, i1 - i);
+                float *c = g->c + i * g->n + j;
+                if (ta) {
+                    pack_a(pa, g->a + p * g->lda + i, g->lda, true, m, kb);
+                    tile_gemm(c, g->n, pa, pb, m, n, kb, add);
                 } else {
-                    tile_gemm_at(g->c + i * g->n + j, g->n, g->a + i * g->lda + kat, g->lda, 1, pb,
-                                 mb, nb, kb, add);
+                    tile_gemm_at(c, g->n, g->a + i * g->lda + p, g->lda, 1, pb, m, n, kb, add);
                 }
-                if (last && g->end != GEMM_END_NONE)
-                    gemm_finish(g, i, mb, j, nb);
+                if (p + kb == g->k && g->end != GEMM_END_NONE)
+                    gemm_finish(g, i, m, j, n);
             }
-            j += nb;
-        }
+            p += kb;
+        } while (p < g->k);
     }
+}
+
+/* In how many parts, of at least `size`, to cut n so that parts * others reaches `want`. */
+static size_t gemm_parts(size_t n, size_t size, size_t want, size_t others)
+{
+    return cpu_min(cpu_ceil_div(n, size), cpu_ceil_div(want, others));
 }
 
 static void gemm_run(struct kern *k, struct gemm_job *g)
@@ -124,24 +122,28 @@ static void gemm_run(struct kern *k, struct gemm_job *g)
     g->cpu = k->impl;
     if (g->m == 0 || g->n == 0)
         return;
-    size_t mp = cpu_ceil_div(g->m, TILE_MR), np = cpu_ceil_div(g->n, TILE_NR);
-    size_t chunk = GEMM_B_FLOATS / (np * TILE_NR) / GEMM_KC * GEMM_KC;
-    if (chunk < GEMM_KC)
-        chunk = GEMM_KC;
-    size_t packed = np * TILE_NR * cpu_min(chunk, g->k);
-    if (!cpu_reserve(g->cpu, packed + (g->out_add ? g->m * g->n : 0),
-                     g->ta ? GEMM_MC * GEMM_KC : 0))
+    size_t kb = cpu_min(GEMM_KC, g->k);
+    g->packed_b = packed_b_floats(kb, cpu_min(GEMM_NC, g->n));
+    bool beside = GEMM_ALL_FORMS && g->out_add;
+    if (!cpu_reserve(g->cpu, beside ? g->m * g->n : 0,
+                     g->packed_b + (GEMM_ALL_FORMS && g->ta ? GEMM_MC * kb : 0)))
         return;
-    if (g->out_add) /* the product is complete before it is added */
-        g->c = cpu_shared(g->cpu) + packed;
-    size_t want = g->cpu->threads > 1 ? g->cpu->threads * GEMM_TASKS : 1;
-    g->mt = cpu_min(mp, want);
-    g->nt = cpu_min(np, cpu_ceil_div(want, g->mt));
-    for (g->k0 = 0; g->k0 < g->k || g->k0 == 0; g->k0 += chunk) {
-        g->kn = cpu_min(chunk, g->k - g->k0);
-        cpu_parallel(g->cpu, gemm_pack_task, g, np);
-        cpu_parallel(g->cpu, gemm_task, g, g->mt * g->nt);
-    }
+    if (beside) /* the product is complete before it is added */
+        g->c = cpu_shared(g->cpu);
+    /* When blocks of GEMM_TASK_ROWS rows are too few for the threads: first fewer columns (b is
+     * then still packed once), then fewer rows, at last single tiles. An a that must be packed is
+     * packed again for every block of columns, so there one task per thread has to do. */
+    size_t tasks = GEMM_ALL_FORMS && g->ta ? 1 : GEMM_TASKS;
+    size_t want = g->cpu->threads > 1 ? g->cpu->threads * tasks : 1;
+    g->mt = cpu_ceil_div(g->m, GEMM_TASK_ROWS);
+    g->nt = gemm_parts(g->n, GEMM_TASK_COLS, want, g->mt);
+    if (g->mt * g->nt < want)
+        g->mt = gemm_parts(g->m, GEMM_MC / 2, want, g->nt);
+    if (g->mt * g->nt < want)
+        g->nt = gemm_parts(g->n, TILE_NR, want, g->mt);
+    if (g->mt * g->nt < want)
+        g->mt = gemm_parts(g->m, TILE_MR, want, g->nt);
+    cpu_parallel(g->cpu, gemm_task, g, g->mt * g->nt);
 }
 
 static void linear_fwd(struct kern *k, float *y, const float *x, const float *w, size_t rows,

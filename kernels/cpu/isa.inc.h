@@ -10,14 +10,8 @@
 #include "kernels/cpu/gemm.inc.h"
 #include "kernels/cpu/elem.inc.h"
 #include "kernels/cpu/rows.inc.h"
-#if __has_include("kernels/cpu/attn.inc.h")
 #include "kernels/cpu/attn.inc.h"
-#define HAVE_ATTN
-#endif
-#if __has_include("kernels/cpu/head.inc.h")
 #include "kernels/cpu/head.inc.h"
-#define HAVE_HEAD
-#endif
 
 const struct kern ISA_TABLE = {
     .name = ISA_NAME,
@@ -27,13 +21,9 @@ const struct kern ISA_TABLE = {
     .linear_fwd = linear_fwd,
     .linear_act_fwd = linear_act_fwd,
     .qk_fwd = qk_fwd,
-#ifdef HAVE_ATTN
     .attn_fwd = attn_fwd,
-#endif
-#ifdef HAVE_HEAD
     .head_fwd = head_fwd,
     .head_logits = head_logits,
-#endif
 #ifndef KERN_FORWARD_ONLY
     .embed_bwd = embed_bwd,
     .combine_bwd = combine_bwd,
@@ -42,12 +32,8 @@ const struct kern ISA_TABLE = {
     .mul = mul,
     .add = add,
     .qk_bwd = qk_bwd,
-#ifdef HAVE_ATTN
     .attn_bwd = attn_bwd,
-#endif
-#ifdef HAVE_HEAD
     .head_bwd = head_bwd,
-#endif
     .gemm = gemm,
     .adamw = adamw,
     .axpby = axpby,

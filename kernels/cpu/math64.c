@@ -93,7 +93,7 @@ static double sin_part(double r, double tail)
 {
     double z = r * r, p = 0;
     for (int k = 19; k > 1; k -= 2)
-        p = (p - 1) * z / (k * (k - 1)); /* -z/6 (1 - z/20 (1 - ...)) */
+        p = -(p + 1) * z / (k * (k - 1)); /* -z/6 (1 - z/20 (1 - ...)) */
     return r + (r * p + tail * (1 - z / 2));
 }
 
@@ -101,7 +101,7 @@ static double cos_part(double r, double tail)
 {
     double z = r * r, p = 0;
     for (int k = 18; k > 2; k -= 2)
-        p = (p - 1) * z / (k * (k - 1));
+        p = -(p + 1) * z / (k * (k - 1));
     double h = z / 2, w = 1 - h;
     return w + ((1 - w) - h + (-h * p - r * tail));
 }

@@ -1,7 +1,6 @@
 #include "kernels/cpu/pool.h"
 
 #include <limits.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -9,6 +8,10 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+/* linux/futex.h is not there for every libc (musl's compiler wrapper leaves the kernel's headers
+ * out). */
+enum { FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129 };
 
 struct worker {
     struct pool *pool;

@@ -11,17 +11,17 @@ enum {
 }; /* columns of one embed_bwd task: whole cache lines, so no line is shared */
 
 /* Lanes that exist at element i of a row of n, at most 16. */
-static inline size_t rows_lanes(size_t i, size_t n)
+V16_FN size_t rows_lanes(size_t i, size_t n)
 {
     return n - i < 16 ? n - i : 16;
 }
 
-static inline v16 rows_get(const float *p, size_t lanes)
+V16_FN v16 rows_get(const float *p, size_t lanes)
 {
     return lanes == 16 ? v16_load(p) : v16_load_n(p, lanes);
 }
 
-static inline void rows_put(float *p, v16 v, size_t lanes)
+V16_FN void rows_put(float *p, v16 v, size_t lanes)
 {
     if (lanes == 16)
         v16_store(p, v);
@@ -38,6 +38,35 @@ static void rows_copy(float *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i += 16)
         rows_put(y + i, rows_get(x + i, rows_lanes(i, n)), rows_lanes(i, n));
+}
+
+/*
+ * The pieces of a softmax that attention and head share. They go through memory, so that the code
+ * of exp and log is there once.
+ */
+
+/*
+ * x[j] = exp(x[j] - *top), part[j % parts] += x[j] for n vectors x[j] that lie `stride` floats
+ * apart; parts is a power of two.
+ */
+static void rows_exp(float *x, size_t stride, size_t n, const float *top, float *part, size_t parts)
+{
+    v16 t = v16_load(top);
+    for (size_t j = 0; j < n; j++, x += stride) {
+        float *p = part + (j & (parts - 1)) * 16;
+        v16 e = v16_exp(v16_sub(v16_load(x), t));
+        v16_store(x, e);
+        v16_store(p, v16_add(v16_load(p), e));
+    }
+}
+
+/* lse[i] = m[i] + log(s[i]); lse may be m. */
+static void rows_lse(float *lse, const float *m, const float *s, size_t rows)
+{
+    for (size_t r = 0; r < rows; r += 16) {
+        size_t n = rows_lanes(r, rows);
+        rows_put(lse + r, v16_add(rows_get(m + r, n), v16_log(rows_get(s + r, n))), n);
+    }
 }
 
 /* Embedding. */
@@ -116,8 +145,8 @@ static void take(struct kern *k, float *y, const float *x, size_t batch, size_t 
 
 /* combine: y = c0*x0 + c1*x1, n = gain * y / rms(y). */
 
-static inline v16 combine_at(const struct kern_combine *a, const float *x0, const float *x1,
-                             size_t i, size_t n)
+V16_FN v16 combine_at(const struct kern_combine *a, const float *x0, const float *x1, size_t i,
+                      size_t n)
 {
     v16 y = rows_get(x0 + i, n);
     if (a->c0)
@@ -130,7 +159,7 @@ static inline v16 combine_at(const struct kern_combine *a, const float *x0, cons
 }
 
 /* 1 / sqrt(ss/n + eps), the operations of s_* rounded one by one. */
-static inline float rows_rstd(float ss, size_t n, float eps)
+V16_FN float rows_rstd(float ss, size_t n, float eps)
 {
     v16 ms = v16_add(v16_div(v16_set1(ss), v16_set1((float)n)), v16_set1(eps));
     return v16_first(v16_div(v16_set1(1.0f), v16_sqrt(ms)));
@@ -184,7 +213,7 @@ struct combine_job {
     float *part; /* [blocks][2][dim]: the sums of one block of rows for dc0 and dc1 */
 };
 
-static void combine_dx(float *dx, const float *c, v16 d, bool add, size_t i, size_t n)
+V16_FN void combine_dx(float *dx, const float *c, v16 d, bool add, size_t i, size_t n)
 {
     if (!dx)
         return;
@@ -193,7 +222,7 @@ static void combine_dx(float *dx, const float *c, v16 d, bool add, size_t i, siz
     rows_put(dx + i, add ? v16_add(rows_get(dx + i, n), d) : d, n);
 }
 
-static void combine_dc(float *part, const float *x, v16 d, size_t i, size_t n)
+V16_FN void combine_dc(float *part, const float *x, v16 d, size_t i, size_t n)
 {
     rows_put(part + i, v16_fma(d, rows_get(x + i, n), rows_get(part + i, n)), n);
 }

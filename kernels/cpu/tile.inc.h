@@ -29,6 +29,9 @@ enum { TILE_MR = 4, TILE_NR = 16 };
 #endif
 enum { TILE_NV = TILE_NR / 16 };
 
+/* Packing reads pieces of rows, which the processor does not foresee: fetch so many rows ahead. */
+enum { PACK_AHEAD = 8 };
+
 /* Floats that pack_a and pack_b write. */
 static inline size_t packed_a_floats(size_t m, size_t k)
 {
@@ -40,24 +43,66 @@ static inline size_t packed_b_floats(size_t k, size_t n)
     return (n + TILE_NR - 1) / TILE_NR * TILE_NR * k;
 }
 
-/* pack_a - a[m][k] with row stride lda; trans: stored [k][m]. */
-static inline void pack_a(float *dst, const float *a, size_t lda, bool trans, size_t m, size_t k)
+/* How many of the 16 columns from j on exist. */
+static inline size_t pack_lanes(size_t j, size_t n)
 {
-    size_t rs = trans ? 1 : lda, cs = trans ? lda : 1;
-    for (size_t i0 = 0; i0 < m; i0 += TILE_MR)
-        for (size_t p = 0; p < k; p++)
-            for (size_t i = 0; i < TILE_MR; i++)
-                *dst++ = i0 + i < m ? a[(i0 + i) * rs + p * cs] : 0;
+    return j >= n ? 0 : n - j < 16 ? n - j : 16;
 }
 
-/* pack_b - b[k][n] with row stride ldb; trans: stored [n][k], as weights are. */
+/*
+ * pack_a - a[m][k] with row stride lda; trans: stored [k][m] with row stride lda. Worth it when a
+ * is transposed and large; otherwise tile_gemm_at does without.
+ */
+static inline void pack_a(float *dst, const float *a, size_t lda, bool trans, size_t m, size_t k)
+{
+    _Static_assert(TILE_MR <= 16, "a column of a panel is one vector");
+    for (size_t p = 0; p < k; p++)
+        for (size_t i = 0; i < m; i += TILE_MR) {
+            size_t mr = m - i < TILE_MR ? m - i : TILE_MR;
+            float *to = dst + i * k + p * TILE_MR;
+            if (trans) {
+                __builtin_prefetch(a + (p + PACK_AHEAD) * lda + i);
+                v16_store_n(to, v16_load_n(a + p * lda + i, mr), TILE_MR);
+            } else {
+                for (size_t r = 0; r < TILE_MR; r++)
+                    to[r] = r < mr ? a[(i + r) * lda + p] : 0;
+            }
+        }
+}
+
+/* pack_b - b[k][n] with row stride ldb; trans: stored [n][k] with row stride ldb, as weights are.
+ */
 static inline void pack_b(float *dst, const float *b, size_t ldb, bool trans, size_t k, size_t n)
 {
-    size_t rs = trans ? 1 : ldb, cs = trans ? ldb : 1;
-    for (size_t j0 = 0; j0 < n; j0 += TILE_NR)
-        for (size_t p = 0; p < k; p++)
-            for (size_t j = 0; j < TILE_NR; j++)
-                *dst++ = j0 + j < n ? b[p * rs + (j0 + j) * cs] : 0;
+    size_t width = packed_b_floats(1, n);
+    for (size_t p = 0; !trans && p < k; p++)
+        for (size_t j = 0; j < width; j += 16) {
+            __builtin_prefetch(b + (p + PACK_AHEAD) * ldb + j);
+            v16_store(dst + j / TILE_NR * TILE_NR * k + p * TILE_NR + j % TILE_NR,
+                      v16_load_n(b + p * ldb + j, pack_lanes(j, n)));
+        }
+    for (size_t j = 0; trans && j < width; j += 16) {
+        float *to = dst + j / TILE_NR * TILE_NR * k + j % TILE_NR;
+        size_t lanes = pack_lanes(j, n), p = 0;
+        for (; lanes == 16 && p + 4 <= k; p += 4) {
+            v16 col[4];
+            v16_load_cols4(b + j * ldb + p, ldb, col);
+            for (size_t q = 0; q < 4; q++)
+                v16_store(to + (p + q) * TILE_NR, col[q]);
+        }
+        for (; p < k; p++)
+            for (size_t q = 0; q < 16; q++)
+                to[p * TILE_NR + q] = q < lanes ? b[(j + q) * ldb + p] : 0;
+    }
+}
+
+/* p + n, without the compiler knowing: it would compute the addresses of all rows beforehand and,
+ * having too few registers for them, keep them in memory. */
+V16_FN const float *tile_next(const float *p, size_t n)
+{
+    p += n;
+    __asm__("" : "+r"(p));
+    return p;
 }
 
 /* One full tile; element (i, p) of a is a[i*rs + p*cs]. */
@@ -65,64 +110,79 @@ static void tile_micro(float *c, size_t ldc, const float *a, size_t rs, size_t c
                        size_t k, bool accumulate)
 {
     v16 acc[TILE_MR][TILE_NV];
+    const float *from = c;
 #pragma GCC unroll 14
-    for (size_t i = 0; i < TILE_MR; i++)
+    for (size_t i = 0; i < TILE_MR; i++, from = tile_next(from, ldc))
 #pragma GCC unroll 2
         for (size_t j = 0; j < TILE_NV; j++)
-            acc[i][j] = accumulate ? v16_load(c + i * ldc + 16 * j) : v16_zero();
+            acc[i][j] = accumulate ? v16_load(from + 16 * j) : v16_zero();
+    /* Otherwise the stores at the end would wait for lines that are not in the cache. */
+    for (size_t i = 0; i < TILE_MR; i++)
+        for (size_t j = 0; j < TILE_NV; j++)
+            __builtin_prefetch(c + i * ldc + 16 * j, 1);
+
     for (size_t p = 0; p < k; p++, a += cs, b += TILE_NR) {
         v16 bv[TILE_NV];
 #pragma GCC unroll 2
         for (size_t j = 0; j < TILE_NV; j++)
             bv[j] = v16_load(b + 16 * j);
+        const float *at = a;
 #pragma GCC unroll 14
-        for (size_t i = 0; i < TILE_MR; i++) {
-            v16 x = v16_set1(a[i * rs]);
+        for (size_t i = 0; i < TILE_MR; i++, at = tile_next(at, rs)) {
+            v16 x = v16_set1(*at);
 #pragma GCC unroll 2
             for (size_t j = 0; j < TILE_NV; j++)
                 acc[i][j] = v16_fma(x, bv[j], acc[i][j]);
         }
     }
+
 #pragma GCC unroll 14
-    for (size_t i = 0; i < TILE_MR; i++)
+    for (size_t i = 0; i < TILE_MR; i++, c += ldc)
 #pragma GCC unroll 2
         for (size_t j = 0; j < TILE_NV; j++)
-            v16_store(c + i * ldc + 16 * j, acc[i][j]);
+            v16_store(c + 16 * j, acc[i][j]);
+}
+
+/*
+ * One row of tiles: m <= TILE_MR rows of c exist, a has all TILE_MR. The panels of b are `panel`
+ * floats apart. Tiles that are not whole are computed beside c.
+ */
+static void tile_row(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *pb,
+                     size_t panel, size_t m, size_t n, size_t k, bool accumulate)
+{
+    for (size_t j = 0; j < n; j += TILE_NR, c += TILE_NR, pb += panel) {
+        size_t nr = n - j < TILE_NR ? n - j : TILE_NR;
+        if (m == TILE_MR && nr == TILE_NR) {
+            tile_micro(c, ldc, a, rs, cs, pb, k, accumulate);
+            continue;
+        }
+        float edge[TILE_MR * TILE_NR] = {0};
+        for (size_t r = 0; accumulate && r < m; r++)
+            memcpy(edge + r * TILE_NR, c + r * ldc, nr * sizeof *c);
+        tile_micro(edge, TILE_NR, a, rs, cs, pb, k, true);
+        for (size_t r = 0; r < m; r++)
+            memcpy(c + r * ldc, edge + r * TILE_NR, nr * sizeof *c);
+    }
 }
 
 /*
  * tile_gemm_at - c[m][n] (row stride ldc) = or += a b, a used where it lies: element (i, p) is
- * a[i*rs + p*cs]. Best when either stride is 1 and the block of a fits the first-level cache.
+ * a[i*rs + p*cs]; one of the strides is 1. Best when the block of a fits the first-level cache.
  */
 static inline void tile_gemm_at(float *c, size_t ldc, const float *a, size_t rs, size_t cs,
                                 const float *pb, size_t m, size_t n, size_t k, bool accumulate)
 {
     enum { EDGE_K = 256 };
-    float ec[TILE_MR * TILE_NR], ea[TILE_MR * EDGE_K];
-    for (size_t i = 0; i < m; i += TILE_MR) {
-        size_t mr = m - i < TILE_MR ? m - i : TILE_MR;
-        for (size_t j = 0; j < n; j += TILE_NR) {
-            size_t nr = n - j < TILE_NR ? n - j : TILE_NR;
-            float *ct = c + i * ldc + j;
-            if (mr == TILE_MR && nr == TILE_NR) {
-                tile_micro(ct, ldc, a + i * rs, rs, cs, pb + j * k, k, accumulate);
-                continue;
-            }
-            /* An edge: a full tile into ec, from a copy of the rows of a that exist. */
-            memset(ec, 0, sizeof ec);
-            if (accumulate)
-                for (size_t r = 0; r < mr; r++)
-                    memcpy(ec + r * TILE_NR, ct + r * ldc, nr * sizeof *ec);
-            for (size_t p = 0; p < k; p += EDGE_K) {
-                size_t kb = k - p < EDGE_K ? k - p : EDGE_K;
-                for (size_t q = 0; q < kb; q++)
-                    for (size_t r = 0; r < TILE_MR; r++)
-                        ea[q * TILE_MR + r] = r < mr ? a[(i + r) * rs + (p + q) * cs] : 0;
-                tile_micro(ec, TILE_NR, ea, 1, TILE_MR, pb + j * k + p * TILE_NR, kb, true);
-            }
-            for (size_t r = 0; r < mr; r++)
-                memcpy(ct + r * ldc, ec + r * TILE_NR, nr * sizeof *ec);
-        }
+    size_t i = 0, panel = TILE_NR * k;
+    for (; i + TILE_MR <= m; i += TILE_MR)
+        tile_row(c + i * ldc, ldc, a + i * rs, rs, cs, pb, panel, TILE_MR, n, k, accumulate);
+    /* The last rows: from a copy, because the micro-kernel reads TILE_MR of them. */
+    for (size_t p = 0; i < m && (p < k || p == 0); p += EDGE_K) {
+        float rows[TILE_MR * EDGE_K];
+        size_t kb = k - p < EDGE_K ? k - p : EDGE_K;
+        pack_a(rows, a + i * rs + p * cs, cs == 1 ? rs : cs, cs != 1, m - i, kb);
+        tile_row(c + i * ldc, ldc, rows, 1, TILE_MR, pb + p * TILE_NR, panel, m - i, n, kb,
+                 accumulate || p > 0);
     }
 }
 
@@ -131,8 +191,8 @@ static inline void tile_gemm(float *c, size_t ldc, const float *pa, const float 
                              size_t n, size_t k, bool accumulate)
 {
     for (size_t i = 0; i < m; i += TILE_MR)
-        tile_gemm_at(c + i * ldc, ldc, pa + i * k, 1, TILE_MR, pb,
-                     m - i < TILE_MR ? m - i : TILE_MR, n, k, accumulate);
+        tile_row(c + i * ldc, ldc, pa + i * k, 1, TILE_MR, pb, TILE_NR * k,
+                 m - i < TILE_MR ? m - i : TILE_MR, n, k, accumulate);
 }
 
 #endif

@@ -28,8 +28,13 @@
 #endif
 
 /* Kernels keep whole tiles in registers, which only works when every lane operation is inlined, at
- * -Os too. */
+ * -Os too. Without vector registers nothing is gained by it: there a small build shares the code.
+ */
+#if defined(__OPTIMIZE_SIZE__) && !defined(V16_AVX512) && !defined(V16_AVX2)
+#define V16_FN static __attribute__((noinline, unused))
+#else
 #define V16_FN static inline __attribute__((always_inline))
+#endif
 
 /* Bits of a float and back. */
 V16_FN uint32_t s_bits(float x)
@@ -301,59 +306,158 @@ V16_FN v16 v16_frexp(v16 x, v16 *m)
 
 #else
 
+/* Four quarters of the compilers' vector extension, which every x86-64 processor has instructions
+ * for. */
+typedef float v4 __attribute__((vector_size(16)));
+typedef int32_t v4_int __attribute__((vector_size(16)));
 typedef struct {
-    float f[16];
+    v4 q[4];
 } v16;
 
-/* Defines an operation lane by lane: `expr` is lane i of the result. */
-#define V16_LANES(name, args, expr)                                                                \
+/* Defines an operation by quarters: `expr` is quarter i of the result. */
+#define V16_QUARTERS(name, args, expr)                                                             \
     V16_FN v16 name args                                                                           \
     {                                                                                              \
         v16 r;                                                                                     \
-        for (size_t i = 0; i < 16; i++)                                                            \
-            r.f[i] = (expr);                                                                       \
+        for (size_t i = 0; i < 4; i++)                                                             \
+            r.q[i] = (expr);                                                                       \
         return r;                                                                                  \
     }
 
-V16_LANES(v16_load, (const float *p), p[i])
-V16_LANES(v16_load_n, (const float *p, size_t n), i < n ? p[i] : 0)
-V16_LANES(v16_set1, (float x), x)
-V16_LANES(v16_zero, (void), 0)
-V16_LANES(v16_add, (v16 a, v16 b), a.f[i] + b.f[i])
-V16_LANES(v16_sub, (v16 a, v16 b), a.f[i] - b.f[i])
-V16_LANES(v16_mul, (v16 a, v16 b), a.f[i] * b.f[i])
-V16_LANES(v16_div, (v16 a, v16 b), a.f[i] / b.f[i])
-V16_LANES(v16_sqrt, (v16 a), __builtin_sqrtf(a.f[i]))
-V16_LANES(v16_fma, (v16 a, v16 b, v16 c), s_fma(a.f[i], b.f[i], c.f[i]))
-V16_LANES(v16_max, (v16 a, v16 b), a.f[i] > b.f[i] ? a.f[i] : b.f[i])
-V16_LANES(v16_min, (v16 a, v16 b), a.f[i] < b.f[i] ? a.f[i] : b.f[i])
-V16_LANES(v16_sel_gt, (v16 a, v16 b, v16 x, v16 y), a.f[i] > b.f[i] ? x.f[i] : y.f[i])
-V16_LANES(v16_abs, (v16 a), s_from_bits(s_bits(a.f[i]) & 0x7fffffff))
-V16_LANES(v16_copysign, (v16 x, v16 s),
-          s_from_bits((s_bits(x.f[i]) & 0x7fffffff) | (s_bits(s.f[i]) & 0x80000000)))
-V16_LANES(v16_ldexp, (v16 p, v16 t), s_from_bits(s_bits(p.f[i]) + (s_bits(t.f[i]) << 23)))
+V16_FN v4 v4_select(v4_int mask, v4 x, v4 y)
+{
+    return (v4)(((v4_int)x & mask) | ((v4_int)y & ~mask));
+}
 
+V16_QUARTERS(v16_zero, (void), (v4){0})
+V16_QUARTERS(v16_set1, (float x), ((v4){x, x, x, x}))
+V16_QUARTERS(v16_add, (v16 a, v16 b), a.q[i] + b.q[i])
+V16_QUARTERS(v16_sub, (v16 a, v16 b), a.q[i] - b.q[i])
+V16_QUARTERS(v16_mul, (v16 a, v16 b), a.q[i] * b.q[i])
+V16_QUARTERS(v16_div, (v16 a, v16 b), a.q[i] / b.q[i])
+V16_QUARTERS(v16_max, (v16 a, v16 b), v4_select(a.q[i] > b.q[i], a.q[i], b.q[i]))
+V16_QUARTERS(v16_min, (v16 a, v16 b), v4_select(a.q[i] < b.q[i], a.q[i], b.q[i]))
+V16_QUARTERS(v16_sel_gt, (v16 a, v16 b, v16 x, v16 y), v4_select(a.q[i] > b.q[i], x.q[i], y.q[i]))
+V16_QUARTERS(v16_abs, (v16 a), (v4)((v4_int)a.q[i] & INT32_MAX))
+V16_QUARTERS(v16_copysign, (v16 x, v16 s),
+             (v4)(((v4_int)x.q[i] & INT32_MAX) | ((v4_int)s.q[i] & INT32_MIN)))
+V16_QUARTERS(v16_ldexp, (v16 p, v16 t), (v4)((v4_int)p.q[i] + ((v4_int)t.q[i] << 23)))
+#undef V16_QUARTERS
+
+V16_FN v16 v16_load(const float *p)
+{
+    v16 a;
+    memcpy(&a, p, sizeof a);
+    return a;
+}
 V16_FN void v16_store(float *p, v16 a)
 {
-    for (size_t i = 0; i < 16; i++)
-        p[i] = a.f[i];
+    memcpy(p, &a, sizeof a);
+}
+V16_FN v16 v16_load_n(const float *p, size_t n)
+{
+    v16 a = v16_zero();
+    memcpy(&a, p, n * sizeof *p);
+    return a;
 }
 V16_FN void v16_store_n(float *p, v16 a, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        p[i] = a.f[i];
+    memcpy(p, &a, n * sizeof *p);
+}
+V16_FN v16 v16_sqrt(v16 a)
+{
+    for (size_t i = 0; i < 16; i++)
+        a.q[i / 4][i % 4] = __builtin_sqrtf(a.q[i / 4][i % 4]);
+    return a;
+}
+/* Not inline: it is some hundred bytes. */
+static __attribute__((noinline, unused)) void v16_fma_at(v16 *c, const v16 *a, const v16 *b)
+{
+    float x[16], y[16], z[16];
+    memcpy(x, a, sizeof x);
+    memcpy(y, b, sizeof y);
+    memcpy(z, c, sizeof z);
+    for (size_t i = 0; i < 16; i++)
+        z[i] = s_fma(x[i], y[i], z[i]);
+    memcpy(c, z, sizeof z);
+}
+V16_FN v16 v16_fma(v16 a, v16 b, v16 c)
+{
+    v16_fma_at(&c, &a, &b);
+    return c;
 }
 V16_FN v16 v16_frexp(v16 x, v16 *m)
 {
     v16 e;
-    for (size_t i = 0; i < 16; i++) {
-        uint32_t u = s_bits(x.f[i]) - 0x3f3504f3; /* sqrt(1/2) */
-        m->f[i] = s_from_bits((u & 0x7fffff) + 0x3f3504f3);
-        e.f[i] = (float)((int32_t)u >> 23);
+    for (size_t i = 0; i < 4; i++) {
+        v4_int u = (v4_int)x.q[i] - 0x3f3504f3; /* sqrt(1/2) */
+        m->q[i] = (v4)((u & 0x7fffff) + 0x3f3504f3);
+        e.q[i] = __builtin_convertvector(u >> 23, v4);
     }
     return e;
 }
-#undef V16_LANES
+
+#endif
+
+#if defined(V16_AVX512)
+
+/* Rows r, 4+r, 8+r and 12+r of a block, four floats each. */
+V16_FN __m512 v16_rows4(const float *p, size_t stride)
+{
+    __m256 lo = _mm256_castps128_ps256(_mm_loadu_ps(p));
+    __m256 hi = _mm256_castps128_ps256(_mm_loadu_ps(p + 8 * stride));
+    lo = _mm256_insertf128_ps(lo, _mm_loadu_ps(p + 4 * stride), 1);
+    hi = _mm256_insertf128_ps(hi, _mm_loadu_ps(p + 12 * stride), 1);
+    return _mm512_insertf32x8(_mm512_castps256_ps512(lo), hi, 1);
+}
+V16_FN void v16_load_cols4(const float *p, size_t stride, v16 out[4])
+{
+    __m512 a = v16_rows4(p, stride), b = v16_rows4(p + stride, stride);
+    __m512 c = v16_rows4(p + 2 * stride, stride), d = v16_rows4(p + 3 * stride, stride);
+    __m512d ab01 = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+    __m512d ab23 = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+    __m512d cd01 = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
+    __m512d cd23 = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+    out[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab01, cd01));
+    out[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab01, cd01));
+    out[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab23, cd23));
+    out[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab23, cd23));
+}
+
+#elif defined(V16_AVX2)
+
+/* Rows r and 4+r of a block, four floats each. */
+V16_FN __m256 v16_rows2(const float *p, size_t stride)
+{
+    __m256 lo = _mm256_castps128_ps256(_mm_loadu_ps(p));
+    return _mm256_insertf128_ps(lo, _mm_loadu_ps(p + 4 * stride), 1);
+}
+V16_FN void v16_load_cols4(const float *p, size_t stride, v16 out[4])
+{
+    for (size_t half = 0; half < 2; half++, p += 8 * stride) {
+        __m256 a = v16_rows2(p, stride), b = v16_rows2(p + stride, stride);
+        __m256 c = v16_rows2(p + 2 * stride, stride), d = v16_rows2(p + 3 * stride, stride);
+        __m256d ab01 = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
+        __m256d ab23 = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+        __m256d cd01 = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
+        __m256d cd23 = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+        __m256 q[4] = {_mm256_castpd_ps(_mm256_unpacklo_pd(ab01, cd01)),
+                       _mm256_castpd_ps(_mm256_unpackhi_pd(ab01, cd01)),
+                       _mm256_castpd_ps(_mm256_unpacklo_pd(ab23, cd23)),
+                       _mm256_castpd_ps(_mm256_unpackhi_pd(ab23, cd23))};
+        for (size_t i = 0; i < 4; i++)
+            *(half ? &out[i].hi : &out[i].lo) = q[i];
+    }
+}
+
+#else
+
+V16_FN void v16_load_cols4(const float *p, size_t stride, v16 out[4])
+{
+    for (size_t j = 0; j < 16; j++)
+        for (size_t q = 0; q < 4; q++)
+            out[q].q[j / 4][j % 4] = p[j * stride + q];
+}
 
 #endif
 
@@ -382,21 +486,20 @@ V16_FN float v16_first(v16 a)
 
 V16_FN float v16_sum(v16 a)
 {
-    for (size_t h = 8; h; h /= 2)
-        for (size_t i = 0; i < h; i++)
-            a.f[i] += a.f[i + h];
-    return a.f[0];
+    v4 h = (a.q[0] + a.q[2]) + (a.q[1] + a.q[3]);
+    return (h[0] + h[2]) + (h[1] + h[3]);
 }
 V16_FN float v16_hmax(v16 a)
 {
-    for (size_t h = 8; h; h /= 2)
-        for (size_t i = 0; i < h; i++)
-            a.f[i] = a.f[i] > a.f[i + h] ? a.f[i] : a.f[i + h];
-    return a.f[0];
+    v4 lo = v4_select(a.q[0] > a.q[2], a.q[0], a.q[2]);
+    v4 hi = v4_select(a.q[1] > a.q[3], a.q[1], a.q[3]);
+    v4 h = v4_select(lo > hi, lo, hi);
+    float x = h[0] > h[2] ? h[0] : h[2], y = h[1] > h[3] ? h[1] : h[3];
+    return x > y ? x : y;
 }
 V16_FN float v16_first(v16 a)
 {
-    return a.f[0];
+    return a.q[0][0];
 }
 
 #endif
@@ -431,7 +534,7 @@ V16_FN v16 v16_exp_poly(v16 r)
  * v16_exp - e^x, error at most 1.1 ulp. Exactly 0 below -87.33654 (where the result would leave the
  * normal floats) and for -inf; +inf above 88.72283; NaN for NaN.
  */
-V16_FN v16 v16_exp(v16 x)
+static inline v16 v16_exp(v16 x)
 {
     v16 t;
     v16 r = v16_exp_reduce(x, &t);
@@ -448,7 +551,7 @@ V16_FN v16 v16_exp(v16 x)
  *
  * x = m 2^e, f = m - 1: log x = e ln 2 + f - f^2/2 + f^3 P(f); P is minimax (Remez), error 7e-9.
  */
-V16_FN v16 v16_log(v16 x)
+static inline v16 v16_log(v16 x)
 {
     v16 m;
     v16 e = v16_frexp(x, &m);
@@ -474,7 +577,7 @@ V16_FN v16 v16_log(v16 x)
  *
  * With z = e^(2|x|) - 1 = 2^n (e^r - 1) + (2^n - 1): tanh |x| = z / (z + 2). Above 10 it is 1.
  */
-V16_FN v16 v16_tanh(v16 x)
+static inline v16 v16_tanh(v16 x)
 {
     v16 a = v16_min(v16_set1(10), v16_abs(x));
     v16 t;
@@ -485,15 +588,15 @@ V16_FN v16 v16_tanh(v16 x)
     return v16_copysign(v16_div(z, v16_add(z, v16_set1(2))), x);
 }
 
-V16_FN float s_exp(float x)
+static inline float s_exp(float x)
 {
     return v16_first(v16_exp(v16_set1(x)));
 }
-V16_FN float s_log(float x)
+static inline float s_log(float x)
 {
     return v16_first(v16_log(v16_set1(x)));
 }
-V16_FN float s_tanh(float x)
+static inline float s_tanh(float x)
 {
     return v16_first(v16_tanh(v16_set1(x)));
 }

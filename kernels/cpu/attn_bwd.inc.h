@@ -1,0 +1,168 @@
+/*
+ * attn_bwd.inc.h - causal attention, backward. Included by attn.inc.h.
+ *
+ * With p_ij = exp(scale*(q_i . k_j) - lse_i) for keys j <= position of i, else 0, D_i = sum of
+ * do_i*o_i (16 partial sums) and ds_ij = p_ij * (do_i . v_j - D_i) * scale:
+ *
+ *   dv_j = sum of p_ij do_i,  dk_j = sum of ds_ij q_i   over the group's heads, then queries,
+ * ascending dq_i = sum of ds_ij k_j                             over keys, ascending
+ *
+ * Every sum is one chain of fused multiply-adds from 0; at the end 0 is added, for the reason that
+ * attn.inc.h gives. A task owns one KV head of one sequence and with it the dq of the query heads
+ * of its group, so five products suffice (splitting dq from dk and dv would take seven) and nothing
+ * is shared.
+ *
+ *   for each block of 64 keys:          K, V transposed: [d][key]; dk, dv: [d][key], in cache
+ *     for each head of the group:
+ *       for blocks of ATTN_ROWS queries that see it:
+ *         s = q K^T, t = do V^T         [query][key]
+ *         p, ds in their place
+ *         dv += do^T p, dk += q^T ds    [d][key]
+ *         dq += ds K                    [query][d]
+ */
+
+struct attn_back {
+    size_t ld, rows;    /* rows: queries, rounded up to whole tiles from any tile on */
+    float *s, *t;       /* [ATTN_ROWS][ATTN_KEYS] */
+    float *kt, *vt;     /* [head_dim][ATTN_KEYS]: the block of keys, packed by pack_b */
+    float *dkt, *dvt;   /* [ld][ATTN_KEYS] */
+    float *k;           /* [ATTN_KEYS][ld]: the block of keys */
+    float *q, *go, *dq; /* [group][rows][ld] each; go is the gradient of o */
+    float *lse, *d;     /* [group][rows] each */
+};
+
+static size_t attn_bwd_floats(const struct kern_attn *a, size_t ld, size_t rows)
+{
+    return ATTN_KEYS * (2 * ATTN_ROWS + 2 * a->head_dim + 3 * ld) +
+           a->heads / a->kv_heads * rows * (3 * ld + 2);
+}
+
+/* The rows of head h of x[tq][heads][head_dim] from (b, query 0), dense and padded with zeros. */
+static void attn_gather(const struct kern_attn *a, const struct attn_back *w, float *dst,
+                        const float *x, size_t b, size_t h)
+{
+    size_t stride = a->heads * a->head_dim;
+    attn_copy(dst, w->ld, w->rows, x + b * a->tq * stride + h * a->head_dim, stride, a->tq,
+              a->head_dim);
+}
+
+/* lse and D of head h, the i-th of its group. Rows that do not exist get p = exp(-inf) = 0. */
+static void attn_row_terms(const struct kern_attn *a, const struct attn_back *w, size_t b, size_t h,
+                           size_t i)
+{
+    const float *go = w->go + i * w->rows * w->ld;
+    for (size_t r = 0; r < w->rows; r++) {
+        v16 d = v16_zero();
+        if (r < a->tq) {
+            const float *o = a->o + ((b * a->tq + r) * a->heads + h) * a->head_dim;
+            for (size_t c = 0; c < a->head_dim; c += 16) {
+                size_t n = rows_lanes(c, a->head_dim);
+                d = v16_fma(rows_get(go + r * w->ld + c, n), rows_get(o + c, n), d);
+            }
+        }
+        w->d[i * w->rows + r] = v16_sum(d);
+        w->lse[i * w->rows + r] = r < a->tq ? a->lse[(b * a->heads + h) * a->tq + r] : INFINITY;
+    }
+}
+
+/* s, t [n][ATTN_KEYS]: from scores and do . v to p and ds. */
+static void attn_ds(const struct kern_attn *a, const struct attn_back *w, size_t row, size_t n,
+                    size_t pos, size_t key, bool diagonal)
+{
+    v16 scale = v16_set1(a->scale), lanes;
+    float count[16];
+    for (size_t i = 0; i < 16; i++)
+        count[i] = (float)i;
+    lanes = v16_load(count);
+    for (size_t r = 0; r < n; r++) {
+        v16 lse = v16_set1(w->lse[row + r]), d = v16_set1(w->d[row + r]);
+        v16 last = v16_set1((float)(pos + r) - (float)key); /* the last visible key of the block */
+        float *s = w->s + r * ATTN_KEYS, *t = w->t + r * ATTN_KEYS;
+        for (size_t c = 0; c < ATTN_KEYS; c += 16) {
+            v16 p = v16_exp(v16_sub(v16_mul(scale, v16_load(s + c)), lse));
+            if (diagonal)
+                p = v16_sel_gt(v16_add(lanes, v16_set1((float)c)), last, v16_zero(), p);
+            v16_store(s + c, p);
+            v16_store(t + c, v16_mul(v16_mul(p, v16_sub(v16_load(t + c), d)), scale));
+        }
+    }
+}
+
+/* All queries of the group against the block of keys at `key`. */
+static void attn_bwd_block(const struct kern_attn *a, const struct attn_back *w, size_t key)
+{
+    size_t group = a->heads / a->kv_heads, dim = a->head_dim, ld = w->ld;
+    size_t start = key > a->q0 ? (key - a->q0) / ATTN_MR * ATTN_MR : 0;
+    for (size_t i = 0; i < ld * ATTN_KEYS; i += 16) {
+        v16_store(w->dkt + i, v16_zero());
+        v16_store(w->dvt + i, v16_zero());
+    }
+    for (size_t h = 0; h < group; h++) {
+        for (size_t r = start; r < a->tq; r += ATTN_ROWS) {
+            size_t n = cpu_min(ATTN_ROWS, attn_round(a->tq - r, ATTN_MR)), row = h * w->rows + r;
+            const float *q = w->q + row * ld, *go = w->go + row * ld;
+            attn_gemm(w->s, ATTN_KEYS, q, ld, 1, w->kt, ATTN_NR, n, ATTN_KEYS, dim, false);
+            attn_gemm(w->t, ATTN_KEYS, go, ld, 1, w->vt, ATTN_NR, n, ATTN_KEYS, dim, false);
+            attn_ds(a, w, row, n, a->q0 + r, key, key + ATTN_KEYS > a->q0 + r + 1);
+            attn_gemm(w->dvt, ATTN_KEYS, go, 1, ld, w->s, ATTN_KEYS, dim, ATTN_KEYS, n, true);
+            attn_gemm(w->dkt, ATTN_KEYS, q, 1, ld, w->t, ATTN_KEYS, dim, ATTN_KEYS, n, true);
+            attn_gemm(w->dq + row * ld, ld, w->t, ATTN_KEYS, 1, w->k, ld, n, dim, ATTN_KEYS,
+                      key > 0);
+        }
+    }
+}
+
+static void attn_bwd_task(void *ctx, size_t task, size_t thread)
+{
+    const struct attn_job *j = ctx;
+    const struct kern_attn *a = j->a;
+    size_t g = task % a->kv_heads, b = task / a->kv_heads, group = a->heads / a->kv_heads;
+    size_t stride = a->kv_heads * a->head_dim, at = b * a->tk * stride + g * a->head_dim;
+    size_t ld = j->ld, rows = attn_round(a->tq, ATTN_MR), dim = a->head_dim;
+    struct attn_back w = {.ld = ld, .rows = rows, .s = cpu_scratch(j->cpu, thread)};
+    w.t = w.s + ATTN_ROWS * ATTN_KEYS;
+    w.kt = w.t + ATTN_ROWS * ATTN_KEYS;
+    w.vt = w.kt + dim * ATTN_KEYS;
+    w.dkt = w.vt + dim * ATTN_KEYS;
+    w.dvt = w.dkt + ld * ATTN_KEYS;
+    w.k = w.dvt + ld * ATTN_KEYS;
+    w.q = w.k + ld * ATTN_KEYS;
+    w.go = w.q + group * rows * ld;
+    w.dq = w.go + group * rows * ld;
+    w.lse = w.dq + group * rows * ld;
+    w.d = w.lse + group * rows;
+
+    for (size_t h = 0; h < group; h++) {
+        attn_gather(a, &w, w.q + h * rows * ld, a->q, b, g * group + h);
+        attn_gather(a, &w, w.go + h * rows * ld, a->do_, b, g * group + h);
+        attn_row_terms(a, &w, b, g * group + h, h);
+    }
+    for (size_t key = 0; key < a->tk; key += ATTN_KEYS) {
+        size_t n = cpu_min(ATTN_KEYS, a->tk - key), from = at + key * stride;
+        attn_copy(w.k, ld, ATTN_KEYS, a->v + from, stride, n, dim);
+        pack_b(w.vt, w.k, ld, true, dim, ATTN_KEYS);
+        attn_copy(w.k, ld, ATTN_KEYS, a->k + from, stride, n, dim);
+        pack_b(w.kt, w.k, ld, true, dim, ATTN_KEYS);
+        attn_bwd_block(a, &w, key);
+        attn_store(a->dk + from, stride, w.dkt, ATTN_KEYS, n, dim);
+        attn_store(a->dv + from, stride, w.dvt, ATTN_KEYS, n, dim);
+    }
+    for (size_t h = 0; h < group; h++) {
+        float *dq = a->dq + (b * a->tq * a->heads + g * group + h) * dim;
+        for (size_t r = 0; r < a->tq; r++)
+            for (size_t d = 0; d < dim; d += 16) {
+                size_t n = rows_lanes(d, dim);
+                v16 x = rows_get(w.dq + (h * rows + r) * ld + d, n);
+                rows_put(dq + r * a->heads * dim + d, v16_add(x, v16_zero()), n);
+            }
+    }
+}
+
+static void attn_bwd(struct kern *k, const struct kern_attn *a)
+{
+    struct attn_job j = {.a = a, .cpu = k->impl, .ld = attn_ld(a->head_dim)};
+    size_t rows = attn_round(a->tq, ATTN_MR);
+    if (a->batch == 0 || a->tq == 0 || !cpu_reserve(j.cpu, 0, attn_bwd_floats(a, j.ld, rows)))
+        return;
+    cpu_parallel(j.cpu, attn_bwd_task, &j, a->batch * a->kv_heads);
+}
