@@ -77,8 +77,8 @@ static void fill_value(float *w, size_t n, double value)
         w[i] = (float)value;
 }
 
-/* Eight partial sums joined by halving: an order of its own, so that the same bits come out whatever the
- * compiler makes of it, and short dependency chains. */
+/* Eight partial sums joined by halving: an order of its own, so that the same bits come out
+ * whatever the compiler makes of it, and short dependency chains. */
 static double dot(const double *a, const double *b, size_t n)
 {
     double s[8] = {0};
@@ -96,8 +96,8 @@ static double dot(const double *a, const double *b, size_t n)
 
 /*
  * Gram-Schmidt in double on `count` vectors of length len >= count, each projected twice ("twice is
- * enough", Kahan; Giraud et al. 2005). With positive norms this is the Q of a QR decomposition whose R
- * has a positive diagonal, hence uniform over orthonormal frames when v is Gaussian.
+ * enough", Kahan; Giraud et al. 2005). With positive norms this is the Q of a QR decomposition
+ * whose R has a positive diagonal, hence uniform over orthonormal frames when v is Gaussian.
  */
 static void orthonormalise(double *v, size_t count, size_t len)
 {

@@ -2,16 +2,16 @@
  * init.h - the weights that training starts from, a function of recipe and seed alone.
  *
  * Every tensor draws from its own generator, seeded by SEED and its name: switching a part of the
- * architecture on leaves the initial values of all others as they were. The arithmetic uses own elementary
- * functions and fixed orders only, so one seed means the same bits everywhere. The values are not those
- * that PyTorch draws for the same seed, only their distributions:
+ * architecture on leaves the initial values of all others as they were. The arithmetic uses own
+ * elementary functions and fixed orders only, so one seed means the same bits everywhere. The
+ * values are not those that PyTorch draws for the same seed, only their distributions:
  *
  *   INIT_NORMAL_EMBED  N(0, TIED_EMBED_INIT_STD^2); untied: N(0, 1), torch's embedding default
  *   INIT_MATRIX        INIT=uniform: U(-1/sqrt(n_in), 1/sqrt(n_in)), torch's linear default
- *                      INIT=orthogonal: Q of the QR decomposition of a Gaussian matrix with R's diagonal
- *                      positive; orthonormal rows when rows <= cols, else orthonormal columns. 3-D
- *                      parameters slice by slice.
- *   INIT_ZERO, INIT_ONE, INIT_QK_GAIN (QK_GAIN_INIT), INIT_MIX (first row 1, second 0)
+ *                      INIT=orthogonal: Q of the QR decomposition of a Gaussian matrix, R's
+ *                      diagonal positive; orthonormal rows when rows <= cols, else orthonormal
+ *                      columns; 3-D parameters slice by slice
+ *   INIT_ZERO, INIT_ONE, INIT_QK_GAIN (QK_GAIN_INIT), INIT_MIX (first row 1, second row 0)
  */
 #ifndef TRAINER_INIT_H
 #define TRAINER_INIT_H
@@ -24,10 +24,11 @@ struct rng {
 };
 void rng_seed(struct rng *g, uint64_t seed, const char *name);
 uint64_t rng_next(struct rng *g);
-double rng_uniform(struct rng *g);                /* [0, 1), 53 bits */
-void rng_normal(struct rng *g, double out[2]);    /* two independent N(0, 1): Box-Muller */
+double rng_uniform(struct rng *g);             /* [0, 1), 53 bits */
+void rng_normal(struct rng *g, double out[2]); /* two independent N(0, 1): Box-Muller */
 
-/* init_params - fill params (host, m->floats floats). ERR_USAGE: INIT is neither word; ERR_RESOURCE. */
+/* init_params - fill params (host, m->floats floats). ERR_USAGE: INIT is neither word.
+ * ERR_RESOURCE: no memory. */
 enum err_code init_params(const struct gpt *m, float *params, struct err *e);
 
 /* init_orthogonal - one matrix [rows][cols], as INIT=orthogonal. ERR_RESOURCE: no memory. */

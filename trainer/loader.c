@@ -40,8 +40,8 @@ enum err_code loader_take(struct loader *l, uint16_t *out, size_t n, struct err 
         out += take;
         n -= take;
         l->pos += take;
-        /* A used-up shard is left only when more is wanted, so that a position names a shard that has
-         * been read, as in the reference. A shard holds at least one token, so this ends. */
+        /* A used-up shard is left only when more is wanted, so that a position names a shard that
+         * has been read, as in the reference. A shard holds at least one token, so this ends. */
         if (n) {
             if (l->list.count > 1)
                 unmap(l);
@@ -77,8 +77,9 @@ enum err_code loader_seek(struct loader *l, const struct loader_pos *p, struct e
                        l->list.count, p->shards);
     const char *path = l->list.path[p->shard];
     if (strcmp(p->name, base_name(path)) != 0)
-        return err_set(e, ERR_INPUT, "data changed: train shard %zu is %s now, %s at the checkpoint",
-                       p->shard, base_name(path), p->name);
+        return err_set(e, ERR_INPUT,
+                       "data changed: train shard %zu is %s now, %s at the checkpoint", p->shard,
+                       base_name(path), p->name);
     unmap(l);
     l->shard = p->shard;
     if ((rc = map(l, e)))

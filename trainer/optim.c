@@ -5,8 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Quintic coefficients of the Muon post: they maximise the slope at zero and let the singular values
- * settle anywhere in about [0.7, 1.2] instead of at 1. */
+/* Quintic coefficients of the Muon post: they maximise the slope at zero and let the singular
+ * values settle anywhere in about [0.7, 1.2] instead of at 1. */
 static const float NS_A = 3.4445f, NS_B = -4.7750f, NS_C = 2.0315f;
 static const double NS_EPS = 1e-7, CLIP_EPS = 1e-6;
 static const float ROW_EPS = 1e-7f;

@@ -8,8 +8,8 @@
  *   PARAM_HEAD     AdamW  HEAD_LR, EMBED_WD
  *   PARAM_CONTROL  AdamW  SCALAR_LR, ADAM_WD
  *
- * Muon (Jordan et al., kellerjordan.github.io/posts/muon), per matrix of r rows and c columns, slice by
- * slice for 3-D parameters; fp32 throughout:
+ * Muon (Jordan et al., kellerjordan.github.io/posts/muon), per matrix of r rows and c columns,
+ * slice by slice for 3-D parameters; fp32 throughout:
  *
  *   buf = mu*buf + g;  u = g + mu*buf                              Nesterov momentum
  *   MUON_ROW_NORM: u_i = u_i / max(|u_i|, 1e-7) for every row      MuonEq-R (arXiv 2603.28254)
@@ -30,7 +30,8 @@
 
 #include "model/gpt.h"
 
-/* A stretch of the parameter block that is updated as one: a matrix, or neighbours of one AdamW group. */
+/* A stretch of the parameter block that is updated as one: a matrix, or neighbours of one AdamW
+ * group. */
 struct optim_run {
     enum param_class cls;
     size_t at, n;              /* floats */
@@ -66,13 +67,14 @@ void optim_step(struct optim *o, float *params, float *grads, double lr_scale, d
 /* muon_floats - size of the scratch block of muon_orthogonalise for this shape. */
 size_t muon_floats(size_t rows, size_t cols);
 
-/* muon_orthogonalise - `steps` Newton-Schulz iterations on x[rows][cols] in place, normalised first.
- * work: muon_floats(rows, cols) floats, finite, not overlapping x. x must be finite. */
+/* muon_orthogonalise - `steps` Newton-Schulz iterations on x[rows][cols] in place, normalised
+ * first. work: muon_floats(rows, cols) floats, finite, not overlapping x. x must be finite. */
 void muon_orthogonalise(struct kern *k, float *x, float *work, size_t rows, size_t cols,
                         size_t steps);
 
 /* optim_clip - global L2 norm of grads[n] before clipping; with max_norm > 0 the gradients are
- * multiplied by min(1, max_norm / (norm + 1e-6)). A norm that is not finite leaves them as they are. */
+ * multiplied by min(1, max_norm / (norm + 1e-6)). A norm that is not finite leaves them as they
+ * are. */
 double optim_clip(struct kern *k, float *grads, size_t n, double max_norm);
 
 /* optim_average - avg = decay*avg + (1-decay)*params over n floats (EMA, no bias correction). */

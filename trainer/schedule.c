@@ -1,5 +1,5 @@
-/* schedule.c - see schedule.h. Everything is done in double, in the order of the challenge's scripts,
- * so that their values are met to the last bits. */
+/* schedule.c - see schedule.h. Everything is done in double, in the order of the challenge's
+ * scripts, so that their values are met to the last bits. */
 #include "trainer/schedule.h"
 
 static double max2(double a, double b)

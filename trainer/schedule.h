@@ -1,14 +1,14 @@
 /*
- * schedule.h - learning-rate multiplier and Muon momentum as pure functions of recipe, step and time.
+ * schedule.h - learning-rate multiplier and Muon momentum: pure functions of recipe, step and time.
  *
  * Two warmdown forms of the challenge, chosen by the recipe:
  *
- *   WARMDOWN_FRAC > 0   f = fraction of the run that is over (of MAX_WALLCLOCK_SECONDS, or of ITERATIONS
- *                       when there is no cap); 1 while f < 1 - WARMDOWN_FRAC, then (1-f)/WARMDOWN_FRAC
- *                       (#1296, #1260)
- *   WARMDOWN_ITERS > 0  without a cap: (ITERATIONS-step)/WARMDOWN_ITERS over the last WARMDOWN_ITERS steps;
- *                       with a cap: remaining time / (WARMDOWN_ITERS * mean step time so far) once that
- *                       is at most 1 (the challenge's baseline, #549)
+ *   WARMDOWN_FRAC > 0   f = fraction of the run that is over, of MAX_WALLCLOCK_SECONDS, or of
+ *                       ITERATIONS when there is no cap; 1 while f < 1 - WARMDOWN_FRAC, then
+ *                       (1-f)/WARMDOWN_FRAC (#1296, #1260)
+ *   WARMDOWN_ITERS > 0  without a cap: (ITERATIONS-step)/WARMDOWN_ITERS over the last
+ *                       WARMDOWN_ITERS steps; with one: time left / (WARMDOWN_ITERS * mean step
+ *                       time so far) once that is at most 1 (the challenge's baseline, #549)
  *   neither             1
  *
  * In both the falling part never goes below MIN_LR. With a cap, ITERATIONS plays no part in the

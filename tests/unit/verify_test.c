@@ -3,7 +3,7 @@
  * an extra byte, a section that was exchanged under a fresh hash, a byte table that counts too
  * much, an engine that does not score or does more than that.
  */
-#include "tests/unit/tiny.h"
+#include "tests/unit/toy_run.h"
 
 #include "model/gpt.h"
 #include "model/safetensors.h"
@@ -12,7 +12,7 @@
 #include "tests/unit/tiny_elf.h"
 #include "verify/commands.h"
 
-static char dir[TINY_PATH], weights[TINY_PATH], sound[TINY_PATH], made[TINY_PATH];
+static char dir[TOY_PATH], weights[TOY_PATH], sound[TOY_PATH], made[TOY_PATH];
 static uint8_t *file; /* the sound submission */
 static size_t file_n;
 static struct blob parts; /* of it */
@@ -116,7 +116,7 @@ static void flipped_bits(void **state)
         char name[64], why[600];
         uint8_t bit = (uint8_t)(1u << at % 8);
         file[at] ^= bit;
-        tiny_write(made, file, file_n);
+        toy_write(made, file, file_n);
         file[at] ^= bit;
         snprintf(name, sizeof name, "bit %zu of byte %zu", at % 8, at);
         if (audit(made, false, NULL, why, sizeof why) != ERR_INPUT ||
@@ -128,7 +128,7 @@ static void flipped_bits(void **state)
         const struct blob_section *s = &parts.section[i];
         size_t at = s->offset + s->size / 2;
         file[at] ^= 4;
-        tiny_write(made, file, file_n);
+        toy_write(made, file, file_n);
         file[at] ^= 4;
         expect(blob_kind_name(s->kind), made, false, ERR_INPUT, blob_kind_name(s->kind));
     }
@@ -138,13 +138,13 @@ static void wrong_length(void **state)
 {
     (void)state;
     for (size_t n = 0; n < file_n; n += step(n)) {
-        tiny_write(made, file, n);
+        toy_write(made, file, n);
         expect("truncated", made, false, ERR_INPUT, made);
     }
     uint8_t *longer = malloc(file_n + 1);
     memcpy(longer, file, file_n);
     longer[file_n] = 0;
-    tiny_write(made, longer, file_n + 1);
+    toy_write(made, longer, file_n + 1);
     free(longer);
     expect("one byte more", made, false, ERR_INPUT, "its header says");
     expect("no file", "/nonexistent/file", false, ERR_INPUT, "/nonexistent/file");
@@ -352,16 +352,16 @@ static int setup(void **state)
     struct blob b;
     struct err e = {0};
     (void)state;
-    tiny_corpus(dir);
-    snprintf(weights, sizeof weights, "%s", tiny_path(dir, "model.safetensors"));
-    snprintf(sound, sizeof sound, "%s", tiny_path(dir, "sound"));
-    snprintf(made, sizeof made, "%s", tiny_path(dir, "made"));
+    toy_corpus(dir);
+    snprintf(weights, sizeof weights, "%s", toy_path(dir, "model.safetensors"));
+    snprintf(sound, sizeof sound, "%s", toy_path(dir, "sound"));
+    snprintf(made, sizeof made, "%s", toy_path(dir, "made"));
     tiny_recipe(&r, dir);
-    tiny_set(&r, "EVAL_STRIDE=4");
+    toy_set(&r, "EVAL_STRIDE=4");
     write_weights(&r);
     const struct pack_job job = {.weights = weights,
                                  .out = sound,
-                                 .tokenizer = tiny_path(dir, "toy.model"),
+                                 .tokenizer = toy_path(dir, "toy.model"),
                                  .target_bytes = 16000000,
                                  .codec = CODEC_AUTO,
                                  .loader = stub_loader,
@@ -372,7 +372,7 @@ static int setup(void **state)
         printf("%s\n", e.msg);
         return -1;
     }
-    file = tiny_read(sound, &file_n);
+    file = toy_read(sound, &file_n);
     if (blob_parse(&parts, file, file_n, sound, NULL, 0, &e)) {
         printf("%s\n", e.msg);
         return -1;

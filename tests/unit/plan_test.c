@@ -1,0 +1,85 @@
+/*
+ * plan_test.c - exists for the micro-batch that does not divide the batch, or whose choice depends
+ * on the machine and with it the bits of the result; and for settings that only fail hours later.
+ */
+#include "tests/unit/toy_run.h"
+#include "trainer/plan.h"
+
+static enum err_code make(struct plan *p, const char *const *set, size_t n, int64_t *micro,
+                          size_t threads, struct err *e)
+{
+    struct recipe r;
+    struct gpt m;
+    struct kern *k;
+    toy_recipe(&r, "");
+    toy_set(&r, "MICRO_BATCH_TOKENS=0");
+    for (size_t i = 0; i < n && set[i]; i++)
+        toy_set(&r, set[i]);
+    assert_int_equal(kern_cpu(&k, threads, e), ERR_OK);
+    assert_int_equal(gpt_init(&m, &r, e), ERR_OK);
+    enum err_code rc = plan_make(p, &m, k, e);
+    *micro = m.r.micro_batch_tokens;
+    gpt_free(&m);
+    kern_free(k);
+    return rc;
+}
+
+static void micro_batches(void **state)
+{
+    static const struct {
+        const char *name, *set[3];
+        size_t seqs, micros;
+    } cases[] = {
+        {"all at once", {"TRAIN_BATCH_TOKENS=128"}, 8, 1},
+        {"largest divisor", {"TRAIN_BATCH_TOKENS=8160", "TRAIN_SEQ_LEN=16"}, 255, 2},
+        {"prime number of sequences", {"TRAIN_BATCH_TOKENS=8272", "TRAIN_SEQ_LEN=16"}, 47, 11},
+        {"one long sequence", {"TRAIN_BATCH_TOKENS=16384", "TRAIN_SEQ_LEN=8192"}, 1, 2},
+        {"as told", {"MICRO_BATCH_TOKENS=64"}, 4, 2},
+    };
+    (void)state;
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++)
+        for (size_t threads = 1; threads <= 3; threads += 2) {
+            struct plan p;
+            struct err e = {0};
+            int64_t micro;
+            if (make(&p, cases[c].set, 3, &micro, threads, &e))
+                fail_msg("%s: %s", cases[c].name, e.msg);
+            if (p.micro_seqs != cases[c].seqs || p.micros != cases[c].micros || micro <= 0)
+                fail_msg("%s: %zu sequences, %zu micro-batches", cases[c].name, p.micro_seqs,
+                         p.micros);
+        }
+}
+
+static void refused(void **state)
+{
+    static const char *const bad[] = {
+        "TRAIN_BATCH_TOKENS=0",
+        "TRAIN_BATCH_TOKENS=100",
+        "MICRO_BATCH_TOKENS=24",
+        "MICRO_BATCH_TOKENS=96",
+        "ITERATIONS=-1",
+        "WARMDOWN_FRAC=1.5",
+        "BETA1=1",
+        "EMA_DECAY=-0.1",
+        "MUON_BACKEND_STEPS=0",
+        "INIT=zeros",
+        "GRAD_CLIP_NORM=-1",
+        "MAX_WALLCLOCK_SECONDS=-1",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct plan p;
+        struct err e = {0};
+        int64_t micro;
+        char key[32];
+        snprintf(key, sizeof key, "%.*s", (int)strcspn(bad[i], "="), bad[i]);
+        if (make(&p, &bad[i], 1, &micro, 1, &e) != ERR_USAGE || !strstr(e.msg, key))
+            fail_msg("%s: accepted, or: %s", bad[i], e.msg);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(micro_batches), cmocka_unit_test(refused)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,40 @@
+/*
+ * checkpoint.h - everything that a run needs to go on bit-exactly, in one safetensors file.
+ *
+ *   tensors   params, momentum, variance, and ema when the recipe has one: F32, [floats], with the
+ *             layout of the parameter block
+ *   metadata  checkpoint (version of this layout, "1"), recipe (all groups), layout (XXH64 of the
+ *             parameters' names and shapes), step, elapsed_ms, where the training stream stands
+ *             (shard_name, shard, shard_pos, shards, shard_tokens), xxh64 over everything else
+ *
+ * The file is replaced atomically. The recipe of a resumed run must be the checkpoint's, except for
+ * keys that only say when to look, to stop or where things are (checkpoint.c lists them), and for
+ * the EVAL and QUANT groups, which training does not read.
+ */
+#ifndef TRAINER_CHECKPOINT_H
+#define TRAINER_CHECKPOINT_H
+
+#include "trainer/loader.h"
+#include "trainer/step.h"
+
+/* What is not in struct step. */
+struct checkpoint {
+    double elapsed_ms;
+    struct loader_pos pos;
+};
+
+/* checkpoint_write - ERR_RESOURCE: no memory or disk; an older file at path is then still whole.
+ * ERR_INPUT: a weight is not finite (nothing is written). */
+enum err_code checkpoint_write(const char *path, const struct step *s, const struct checkpoint *c,
+                               struct err *e);
+
+/* checkpoint_read - into a step of the same recipe. ERR_INPUT: missing, damaged, or of another
+ * recipe or shape, with the first difference; s is then unchanged. */
+enum err_code checkpoint_read(const char *path, struct step *s, struct checkpoint *c,
+                              struct err *e);
+
+/* checkpoint_diff - the first key in which training under a and b would differ, with both values,
+ * into buf; false when there is none. */
+bool checkpoint_diff(const struct recipe *a, const struct recipe *b, char *buf, size_t cap);
+
+#endif
