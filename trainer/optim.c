@@ -38,7 +38,8 @@ void muon_orthogonalise(struct kern *k, float *x, float *work, size_t rows, size
             k->gemm(k, a, from, from, side, side, rows, true, false, 1.0f, 0.0f);
         else
             k->gemm(k, a, from, from, side, side, cols, false, true, 1.0f, 0.0f);
-        k->gemm(k, b, a, a, side, side, side, false, false, NS_C, 0.0f);
+        /* A is symmetric, and written as A A^T its square costs half. */
+        k->gemm(k, b, a, a, side, side, side, false, true, NS_C, 0.0f);
         k->axpby(k, b, a, side * side, 1.0f, NS_B);
         k->axpby(k, to, from, n, 0.0f, NS_A);
         /* B is symmetric bit by bit (its factors are), so X B is the transpose of B X^T. */

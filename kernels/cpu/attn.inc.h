@@ -2,13 +2,15 @@
  * attn.inc.h - causal attention with grouped KV heads, forward: tiles, layout, online softmax.
  *
  * The result, which every instruction set, thread count and choice of queries reproduces bit by
- * bit, is for one query at position p and one head
+ * bit, is for one query at position p and one head: from m = -inf, l = 0, o = 0
  *
  *   for each block of 64 keys that starts at a multiple of 64 and holds a key <= p, ascending:
- *       s_j  = scale * (sum over d, ascending, of fma(k_jd, q_d, .))        one rounding for the
- * product m'   = max(m, max of s_j over j <= p)                                m starts at -inf e_j
- * = exp(s_j - m'), exactly 0 for j > p l    = fma(l, exp(m - m'), sum of e_j by 16 partial sums and
- * halving) o_d  = chain over j, ascending, of fma(e_j, v_jd, .), from o_d * exp(m - m') m    = m'
+ *       s_j = scale * (chain over d, ascending, of fma(k_jd, q_d, .))
+ *       m'  = max(m, max of s_j over j <= p)
+ *       e_j = exp(s_j - m'), exactly 0 for j > p
+ *       l   = fma(l, exp(m - m'), sum of e_j by 16 partial sums and halving)
+ *       o_d = chain over j, ascending, of fma(e_j, v_jd, .), from o_d * exp(m - m')
+ *       m   = m'
  *   o_d = o_d * (1/l) + 0,  lse = m + log(l)
  *
  * The final + 0 turns -0 into 0, after which it cannot be seen whether a masked key took part with
@@ -22,16 +24,13 @@
  * often a power of two, which would put a block of keys into a few sets of the cache.
  */
 
-/* A tile is ATTN_MR x ATTN_NR. 8 divides the block of 64 and the usual head sizes; 16 accumulators
- * hide the latency of fma. AVX2 has registers for 6 x 16. */
-#if defined(V16_AVX512)
-enum { ATTN_MR = 8, ATTN_NR = 32 };
-#elif defined(V16_AVX2)
-enum { ATTN_MR = 6, ATTN_NR = 16 };
-#else
-enum { ATTN_MR = 4, ATTN_NR = 16 };
-#endif
+/*
+ * A tile is ATTN_MR x ATTN_NR. Where registers allow 14 rows, 8 are better here: they divide the
+ * block of 64 and the usual head sizes, and 16 accumulators hide the latency of fma as well.
+ */
 enum {
+    ATTN_MR = TILE_MR > 8 ? 8 : TILE_MR,
+    ATTN_NR = TILE_NR,
     ATTN_NV = ATTN_NR / 16,
     ATTN_KEYS = 64,
     ATTN_ROWS = (ATTN_KEYS + ATTN_MR - 1) / ATTN_MR * ATTN_MR /* 64 rounded up to tiles */
@@ -44,16 +43,17 @@ static size_t attn_round(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
-/* Row length of dense copies: head_dim rounded up so that tiles may take it as rows or as columns.
- */
+/* Row length of dense copies: head_dim rounded up to tiles, be it their rows or their columns. */
 static size_t attn_ld(size_t head_dim)
 {
     size_t m = attn_round(head_dim, ATTN_MR), n = attn_round(head_dim, ATTN_NR);
     return m > n ? m : n;
 }
 
-/* One tile: c (+)= a b, with element (i, p) of a at a[i*rs + p*cs] and row p of b at b + p*ldb. k >
- * 0. */
+/*
+ * One tile: c (+)= a b, with element (i, p) of a at a[i*rs + p*cs] and row p of b at b + p*ldb;
+ * k > 0.
+ */
 static void attn_tile(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
                       size_t ldb, size_t k, bool accumulate)
 {
@@ -167,25 +167,26 @@ static void attn_scale(const struct attn_panel *w, size_t c, const float *factor
 
 /*
  * Sixteen queries (column c of the panel) meet the first `keys` keys of a block. Four maxima hide
- * the latency of max; rows up to the next multiple of four lie behind every query's last key.
+ * the latency of max.
  */
 static void attn_softmax(const struct attn_panel *w, size_t c, size_t keys, bool diagonal,
                          float scale)
 {
     v16 old = v16_load(w->m + c), pos = v16_load(w->pos + c);
-    v16 tops[4] = {old, old, old, old};
     float *s = w->s + c;
-    _Alignas(64) float top[16], fade[16], part[17 * 16] = {0};
-    for (size_t j = 0; j < keys; j += 4)
-#pragma GCC unroll 4
-        for (size_t q = 0; q < 4; q++) {
-            v16 x = v16_mul(v16_set1(scale), v16_load(s + (j + q) * ATTN_NR));
-            if (diagonal)
-                x = v16_sel_gt(v16_set1((float)(j + q)), pos, v16_set1(-INFINITY), x);
-            v16_store(s + (j + q) * ATTN_NR, x);
-            tops[q] = v16_max(x, tops[q]);
-        }
-    v16_store(top, v16_max(v16_max(tops[0], tops[1]), v16_max(tops[2], tops[3])));
+    _Alignas(64) float top[4 * 16], fade[16], part[17 * 16] = {0};
+    for (size_t i = 0; i < 4 * 16; i += 16)
+        v16_store(top + i, old);
+    for (size_t j = 0; j < keys; j++) {
+        float *t = top + j % 4 * 16;
+        v16 x = v16_mul(v16_set1(scale), v16_load(s + j * ATTN_NR));
+        if (diagonal)
+            x = v16_sel_gt(v16_set1((float)j), pos, v16_set1(-INFINITY), x);
+        v16_store(s + j * ATTN_NR, x);
+        v16_store(t, v16_max(x, v16_load(t)));
+    }
+    for (size_t i = 16; i < 4 * 16; i += 16)
+        v16_store(top, v16_max(v16_load(top + i), v16_load(top)));
     v16_store(fade, old);
     rows_exp(fade, 0, 1, top, part + 16 * 16, 1);
     rows_exp(s, ATTN_NR, keys, top, part, 16);

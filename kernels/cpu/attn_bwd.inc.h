@@ -4,8 +4,8 @@
  * With p_ij = exp(scale*(q_i . k_j) - lse_i) for keys j <= position of i, else 0, D_i = sum of
  * do_i*o_i (16 partial sums) and ds_ij = p_ij * (do_i . v_j - D_i) * scale:
  *
- *   dv_j = sum of p_ij do_i,  dk_j = sum of ds_ij q_i   over the group's heads, then queries,
- * ascending dq_i = sum of ds_ij k_j                             over keys, ascending
+ *   dv_j = sum of p_ij do_i, dk_j = sum of ds_ij q_i:  the group's heads, then queries, ascending
+ *   dq_i = sum of ds_ij k_j:                           keys, ascending
  *
  * Every sum is one chain of fused multiply-adds from 0; at the end 0 is added, for the reason that
  * attn.inc.h gives. A task owns one KV head of one sequence and with it the dq of the query heads

@@ -38,6 +38,8 @@ struct gemm_job {
     const float *a, *b;
     size_t m, n, k, lda, ldb;
     bool ta, tb, accumulate;
+    bool symmetric; /* a is b and c = c^T bit by bit: only what lies right of the diagonal is
+                       computed */
     /* What happens to finished sums, while they are in the cache: */
     enum gemm_end { GEMM_END_NONE, GEMM_END_ACT, GEMM_END_SCALE } end;
     float *out;   /* ACT: f or NULL. SCALE: out (+)= alpha * c, may be c */
@@ -96,15 +98,22 @@ static void gemm_task(void *ctx, size_t task, size_t thread)
             pack_b(pb, tb ? g->b + j * g->ldb + p : g->b + p * g->ldb + j, g->ldb, tb, kb, n);
             for (size_t i = i0, m; i < i1; i += m) {
                 m = cpu_min(GEMM_MC, i1 - i);
-                float *c = g->c + i * g->n + j;
+                /* Whole panels left of the diagonal of a symmetric product are skipped. */
+                size_t skip = GEMM_ALL_FORMS && g->symmetric && i > j
+                                  ? cpu_min(n, (i - j) / TILE_NR * TILE_NR)
+                                  : 0;
+                float *c = g->c + i * g->n + j + skip, *panel = pb + skip * kb;
+                if (skip == n)
+                    continue;
                 if (ta) {
                     pack_a(pa, g->a + p * g->lda + i, g->lda, true, m, kb);
-                    tile_gemm(c, g->n, pa, pb, m, n, kb, add);
+                    tile_gemm(c, g->n, pa, panel, m, n - skip, kb, add);
                 } else {
-                    tile_gemm_at(c, g->n, g->a + i * g->lda + p, g->lda, 1, pb, m, n, kb, add);
+                    tile_gemm_at(c, g->n, g->a + i * g->lda + p, g->lda, 1, panel, m, n - skip, kb,
+                                 add);
                 }
                 if (p + kb == g->k && g->end != GEMM_END_NONE)
-                    gemm_finish(g, i, m, j, n);
+                    gemm_finish(g, i, m, j + skip, n - skip);
             }
             p += kb;
         } while (p < g->k);
@@ -189,6 +198,20 @@ static void linear_bwd_w(struct kern *k, float *dw, const float *dy, const float
     gemm_run(k, &g);
 }
 
+enum { MIRROR = 32 }; /* a block of 4 KB to read and one to write */
+
+/* One row of blocks left of the diagonal, from the columns above it. */
+static void gemm_mirror_task(void *ctx, size_t task, size_t thread)
+{
+    const struct gemm_job *g = ctx;
+    size_t i0 = task * MIRROR, i1 = cpu_min(i0 + MIRROR, g->m);
+    (void)thread;
+    for (size_t j0 = 0; j0 <= i0; j0 += MIRROR)
+        for (size_t i = i0; i < i1; i++)
+            for (size_t j = j0; j < cpu_min(j0 + MIRROR, i); j++)
+                g->c[i * g->n + j] = g->c[j * g->n + i];
+}
+
 static void gemm(struct kern *k, float *c, const float *a, const float *b, size_t m, size_t n,
                  size_t kk, bool ta, bool tb, float alpha, float beta)
 {
@@ -199,7 +222,12 @@ static void gemm(struct kern *k, float *c, const float *a, const float *b, size_
     g.out_add = beta != 0;
     g.alpha = alpha;
     g.end = alpha != 1 || g.out_add ? GEMM_END_SCALE : GEMM_END_NONE;
+    /* a a^T and a^T a: elements (i,j) and (j,i) are the same chain with the factors of each product
+     * exchanged, which changes no bit. */
+    g.symmetric = a == b && ta != tb && m == n && !g.out_add;
     gemm_run(k, &g);
+    if (g.symmetric)
+        cpu_parallel(g.cpu, gemm_mirror_task, &g, cpu_ceil_div(m, MIRROR));
 }
 
 #endif

@@ -9,7 +9,8 @@
  *   lse = m + log(s), nll = lse - l_target
  *
  * Backward: t_v = tanh(z_v/cap), dz_v = ((exp(l_v - lse) - [v = target]) * (1 - t_v*t_v)) * gscale.
- * The logits are computed again, HEAD_Z at a time; dh and dw are the gradients of a linear layer.
+ * The logits are computed again, HEAD_Z_ROWS x HEAD_Z_COLS at a time; dh and dw are the gradients
+ * of a linear layer.
  */
 
 enum {
@@ -17,8 +18,8 @@ enum {
     HEAD_KC = 256,                       /* HEAD_BLOCK * HEAD_KC of w stay in the 2nd-level cache */
     HEAD_ROWS = 128 / TILE_MR * TILE_MR, /* rows of a task */
     HEAD_W_FLOATS = 1 << 21,             /* packed w at a time */
+    HEAD_Z_ROWS = 1024,                  /* logits at a time in the backward */
     HEAD_Z_COLS = 1024,
-    HEAD_Z_ROWS = 1024, /* logits at a time in the backward */
 };
 _Static_assert(HEAD_BLOCK % TILE_NR == 0, "blocks of the vocabulary are whole panels");
 
@@ -68,8 +69,7 @@ static void head_softcap(float *z, size_t n, float cap, float inv)
     }
 }
 
-/* One row meets n logits that start at vocabulary entry v; z [n, rounded up to 16] is overwritten.
- */
+/* One row meets n logits, from vocabulary entry v on; z [n, rounded up to 16] is overwritten. */
 static void head_row(const struct head_job *j, size_t r, float *z, size_t v, size_t n)
 {
     size_t vectors = cpu_ceil_div(n, 16), target = j->a->target[r];

@@ -6,9 +6,8 @@
  * of KERN_ROW_BLOCK rows. Included once per instruction set, after v16.h and cpu.h.
  */
 
-enum {
-    ROWS_COLS = 64
-}; /* columns of one embed_bwd task: whole cache lines, so no line is shared */
+/* Columns of one embed_bwd task: whole cache lines, so that no two tasks write to one. */
+enum { ROWS_COLS = 64 };
 
 /* Lanes that exist at element i of a row of n, at most 16. */
 V16_FN size_t rows_lanes(size_t i, size_t n)
@@ -158,7 +157,7 @@ V16_FN v16 combine_at(const struct kern_combine *a, const float *x0, const float
     return v16_fma(rows_get(a->c1 + i, n), rows_get(x1 + i, n), y);
 }
 
-/* 1 / sqrt(ss/n + eps), the operations of s_* rounded one by one. */
+/* 1 / sqrt(ss/n + eps), every operation rounded. */
 V16_FN float rows_rstd(float ss, size_t n, float eps)
 {
     v16 ms = v16_add(v16_div(v16_set1(ss), v16_set1((float)n)), v16_set1(eps));

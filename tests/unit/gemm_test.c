@@ -252,6 +252,31 @@ static void test_special_values(void **state)
     }
 }
 
+/* A product of a matrix with itself takes a short cut: it must give what two equal matrices give.
+ */
+static void test_symmetric(void **state)
+{
+    static const size_t sizes[][2] = {{1, 1}, {5, 3}, {33, 40}, {130, 70}, {200, 129}, {600, 17}};
+    (void)state;
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        size_t n = sizes[s][0], kk = sizes[s][1];
+        float *a = take_end(&arena[0], n * kk), *same = take_end(&arena[1], n * kk);
+        float *c = take_end(&arena[2], n * n), *want = take_end(&arena[3], n * n);
+        fill(a, n * kk);
+        memcpy(same, a, n * kk * sizeof *a);
+        for (size_t i = 0; i < n_kerns; i++)
+            for (int ta = 0; ta < 2; ta++) {
+                poison(c, n * n);
+                poison(want, n * n);
+                kerns[i]->gemm(kerns[i], want, a, same, n, n, kk, ta, !ta, 0.75f, 0.0f);
+                kerns[i]->gemm(kerns[i], c, a, a, n, n, kk, ta, !ta, 0.75f, 0.0f);
+                if (memcmp(c, want, n * n * sizeof *c))
+                    fail_msg("%s: n %zu, k %zu, %s: other bits", names[i], n, kk,
+                             ta ? "a^T a" : "a a^T");
+            }
+    }
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -292,6 +317,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_small),          cmocka_unit_test(test_every_small),
         cmocka_unit_test(test_blocks),         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_subset_of_rows), cmocka_unit_test(test_special_values),
+        cmocka_unit_test(test_symmetric),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
