@@ -310,6 +310,7 @@ V16_FN v16 v16_frexp(v16 x, v16 *m)
  * for. */
 typedef float v4 __attribute__((vector_size(16)));
 typedef int32_t v4_int __attribute__((vector_size(16)));
+typedef uint32_t v4_uint __attribute__((vector_size(16)));
 typedef struct {
     v4 q[4];
 } v16;
@@ -341,7 +342,7 @@ V16_QUARTERS(v16_sel_gt, (v16 a, v16 b, v16 x, v16 y), v4_select(a.q[i] > b.q[i]
 V16_QUARTERS(v16_abs, (v16 a), (v4)((v4_int)a.q[i] & INT32_MAX))
 V16_QUARTERS(v16_copysign, (v16 x, v16 s),
              (v4)(((v4_int)x.q[i] & INT32_MAX) | ((v4_int)s.q[i] & INT32_MIN)))
-V16_QUARTERS(v16_ldexp, (v16 p, v16 t), (v4)((v4_int)p.q[i] + ((v4_int)t.q[i] << 23)))
+V16_QUARTERS(v16_ldexp, (v16 p, v16 t), (v4)((v4_uint)p.q[i] + ((v4_uint)t.q[i] << 23)))
 #undef V16_QUARTERS
 
 V16_FN v16 v16_load(const float *p)
