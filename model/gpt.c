@@ -64,12 +64,13 @@ static size_t encoder_layers(const struct recipe *r)
 
 enum err_code gpt_init(struct gpt *m, const struct recipe *r, struct err *e)
 {
-    size_t layers = (size_t)r->num_layers, dim = (size_t)r->model_dim;
-    size_t kv = (size_t)r->num_kv_heads * recipe_head_dim(r), hidden = recipe_hidden(r);
+    size_t layers = (size_t)r->num_layers, dim = (size_t)r->model_dim, kv, hidden;
     enum err_code rc = recipe_check(r, e);
     memset(m, 0, sizeof *m);
     if (rc)
         return rc;
+    kv = (size_t)r->num_kv_heads * recipe_head_dim(r); /* not before the check: it divides */
+    hidden = recipe_hidden(r);
     m->r = *r;
     m->param = calloc(layers * 10 + 3, sizeof *m->param);
     if (!m->param)

@@ -112,6 +112,7 @@ static enum err_code assign(struct recipe *r, const struct key *k, const char *v
             if (*c == '"' || (*c >= 0 && *c < ' '))
                 return err_set(e, ERR_USAGE, "%s: %s: holds a quote or a control character", where,
                                k->name);
+        memset(field(r, k), 0, RECIPE_STR); /* equal recipes are equal bytes */
         strcpy(field(r, k), value);
     } else if (k->type == KEY_INT) {
         double v;

@@ -9,6 +9,7 @@
 #ifndef PACKER_CODEC_H
 #define PACKER_CODEC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,13 +35,14 @@ enum err_code coded_none(struct coded *c, const void *raw, size_t n, struct err 
  * coded_lzma - one raw LZMA1 stream, cut after the last byte that decoding needs.
  *
  * LZMA_SEARCH tries every lc, lp, pb and match finder that can matter and keeps the smallest; meant
- * for the runner (some 100 KB: a few seconds). LZMA_QUICK tries a handful. With x86 set, code is
- * expected: each setting is tried with and without the call filter (FILTER_X86).
- * Fails: ERR_RESOURCE without memory. n may be anything from 1 to 2^31 - 1.
+ * for the runner (some 100 KB: a few seconds). LZMA_QUICK tries a handful (10 MB: half a minute),
+ * LZMA_PROBE one setting with the fast encoder (10 MB: a second). With x86 set, code is expected:
+ * each setting is tried with and without the call filter (FILTER_X86). Fails: ERR_RESOURCE without
+ * memory. n may be anything from 1 to 2^31 - 1.
  */
-enum lzma_effort { LZMA_QUICK, LZMA_SEARCH };
+enum lzma_effort { LZMA_PROBE, LZMA_QUICK, LZMA_SEARCH };
 enum err_code coded_lzma(struct coded *c, const void *raw, size_t n, enum lzma_effort effort,
-                         int x86, struct err *e);
+                         bool x86, struct err *e);
 
 /* coded_small - none or lzma, whichever is smaller: byte table, recipe, source. */
 enum err_code coded_small(struct coded *c, const void *raw, size_t n, struct err *e);
@@ -52,8 +54,11 @@ enum err_code coded_range(struct coded *c, const void *raw, size_t n, struct err
 /* coded_zstd - one zstd frame at the highest level. */
 enum err_code coded_zstd(struct coded *c, const void *raw, size_t n, struct err *e);
 
-/* coded_weights - a payload with the codec asked for; a negative one takes the smaller of range and
- * lzma. */
+/*
+ * coded_weights - a payload with the codec asked for. CODEC_AUTO takes the smaller of range and
+ * lzma; lzma is only tried in earnest when a probe with the fast encoder comes near.
+ */
+enum { CODEC_AUTO = -1 };
 enum err_code coded_weights(struct coded *c, const void *raw, size_t n, int codec, struct err *e);
 
 #endif

@@ -6,6 +6,7 @@
  * stream is cut there.
  */
 #include <lzma.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,13 +37,16 @@ struct setting {
 static lzma_options_lzma options(const struct setting *s, size_t n)
 {
     lzma_options_lzma o;
-    lzma_lzma_preset(&o, 9 | LZMA_PRESET_EXTREME);
+    bool probe = s->mf == LZMA_MF_HC4;
+    lzma_lzma_preset(&o, probe ? 1 : 9 | LZMA_PRESET_EXTREME);
     o.lc = s->lc;
     o.lp = s->lp;
     o.pb = s->pb;
     o.mf = s->mf;
-    o.nice_len = 273; /* the longest match there is */
-    o.depth = 1000;
+    if (!probe) {
+        o.nice_len = 273; /* the longest match there is */
+        o.depth = 1000;
+    }
     o.dict_size = 4096; /* a power of two that holds the input: nothing is out of reach */
     while (o.dict_size < n)
         o.dict_size *= 2;
@@ -114,6 +118,8 @@ static enum err_code search(struct search *b, const uint8_t *raw, size_t n, enum
                                            {0, 2, 2, LZMA_MF_BT4}};
     static const lzma_match_finder finders[] = {LZMA_MF_BT2, LZMA_MF_BT3};
     enum err_code rc = ERR_OK;
+    if (effort == LZMA_PROBE)
+        return try(b, raw, n, (struct setting){0, 0, 0, LZMA_MF_HC4}, filter, e);
     if (effort == LZMA_QUICK) {
         for (size_t i = 0; !rc && i < sizeof quick / sizeof *quick; i++)
             rc = try(b, raw, n, quick[i], filter, e);
@@ -132,7 +138,7 @@ static enum err_code search(struct search *b, const uint8_t *raw, size_t n, enum
 }
 
 enum err_code coded_lzma(struct coded *c, const void *raw, size_t n, enum lzma_effort effort,
-                         int x86, struct err *e)
+                         bool x86, struct err *e)
 {
     enum err_code rc = ERR_OK;
     uint8_t *filtered = NULL;

@@ -66,6 +66,18 @@ enum codec {
     CODEC_CM = 4,    /* reserved: context mixing; weights only */
 };
 
+/*
+ * What a reader accepts as SEC_RAW_SIZE, before it allocates anything. All stay below 2^31, the
+ * limit of the x86 filter.
+ */
+enum {
+    RUNNER_RAW_MAX = 16 << 20,
+    WEIGHTS_RAW_MAX = 1 << 30,
+    BYTE_TABLE_RAW_MAX = 4 + 2 * 65536,
+    RECIPE_RAW_MAX = 1 << 20,
+    SOURCE_RAW_MAX = 64 << 20,
+};
+
 /* Parameters of CODEC_LZMA. Offsets inside SEC_PARAMS: */
 enum {
     PARAM_LC = 0,     /* u8: literal context bits */
@@ -83,8 +95,8 @@ enum filter {
 };
 
 /*
- * The loader hands the number of the open descriptor of the submission file to the runner in the
- * padding of the runner's ELF header, 4 bytes, little-endian.
+ * The loader hands the number of the open descriptor of the submission file, never 0, to the runner
+ * in the padding of the runner's ELF header, 4 bytes, little-endian.
  */
 enum { RUNNER_FD_AT = 12 };
 

@@ -46,14 +46,23 @@ enum {
 #include <errno.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-static long sys(long number, long a, long b, long c, long d, long e)
+static long sys5(long number, long a, long b, long c, long d, long e)
 {
     long r = syscall(number, a, b, c, d, e, 0L);
     return r == -1 ? -errno : r;
 }
+static long sys3(long number, long a, long b, long c)
+{
+    return sys5(number, a, b, c, 0, 0);
+}
 #else
+static inline long sys3(long number, long a, long b, long c)
+{
+    __asm__ volatile("syscall" : "+a"(number) : "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+    return number;
+}
 /* A sixth argument, where the kernel looks for one (an offset), is 0. */
-static inline long sys(long number, long a, long b, long c, long d, long e)
+static inline long sys5(long number, long a, long b, long c, long d, long e)
 {
     register long r10 __asm__("r10") = d;
     register long r8 __asm__("r8") = e;
@@ -66,103 +75,128 @@ static inline long sys(long number, long a, long b, long c, long d, long e)
 }
 #endif
 
-/* Say something of n bytes; finally leave. */
 SMALL void say(const char *text, size_t n)
 {
-    sys(SYS_WRITE, STDERR, (long)text, (long)n, 0, 0);
+    sys3(SYS_WRITE, STDERR, (long)text, (long)n);
 }
 
 SMALL _Noreturn void leave(int status)
 {
-    for (;;)
-        sys(SYS_EXIT_GROUP, status, 0, 0, 0, 0);
+    sys3(SYS_EXIT_GROUP, status, 0, 0);
+    __builtin_unreachable();
 }
 
 #define DAMAGED "submission: file is damaged\n"
 #define REFUSED "submission: cannot start, errno "
 
-/* A system call that has to work. */
-SMALL long need(long a, long b, long c, long number, long e, long d)
+/* Passes on the result of a system call that has to work. */
+SMALL long need(long result)
 {
-    long result = sys(number, a, b, c, d, e);
     if ((unsigned long)result > -4096ul) {
         unsigned left = (unsigned)-result;
-        char digits[4] = {0, 0, 0, '\n'};
-        for (int i = 3; i--; left /= 10)
-            digits[i] = (char)('0' + left % 10);
+        char line[8], *digit = line + sizeof line - 1;
+        *digit = '\n';
+        do
+            *--digit = (char)('0' + left % 10);
+        while (left /= 10);
         say(REFUSED, sizeof REFUSED - 1);
-        say(digits, sizeof digits);
+        say(digit, (size_t)(line + sizeof line - digit));
         leave(STATUS_REFUSED);
     }
     return result;
 }
 
-/* path is the submission; the header is loader_bytes into it. Does not return. */
-static _Noreturn void load(const char *path, size_t loader_bytes, char **argv, char **envp)
+/* Two system calls that have to work. Their arguments are where the kernel wants them, nothing to
+ * move. */
+SMALL long need3(long a, long b, long c, long number)
 {
-    long fd = need((long)path, 0, 0, SYS_OPEN, 0, 0);
-    long file_size = need(fd, 0, SEEK_TO_END, SYS_LSEEK, 0, 0);
-    const uint8_t *file =
-        (const uint8_t *)need(0, file_size, PAGES_READ, SYS_MMAP, fd, PAGES_PRIVATE);
-    const uint8_t *end = file + file_size;
+    return need(sys3(number, a, b, c));
+}
 
+SMALL uint8_t *map(void *where, size_t n, long access, long flags, long fd)
+{
+    return (uint8_t *)need(sys5(SYS_MMAP, (long)where, (long)n, access, flags, fd));
+}
+
+/* The entry of the runner is this far into the header, those of the sections after it follow. */
+enum { RUNNER_ENTRY = HDR_ENTRIES + (KIND_RUNNER - 1) * SEC_BYTES };
+
+/*
+ * Whether the file is sound: the header's hash fits, and behind the header there are sections whose
+ * hashes fit, one after the other until the file ends.
+ */
+static int sound(const uint8_t *file, size_t file_size, size_t at)
+{
     /* Room for the largest header: a shorter file cannot hold a runner either. */
-    const uint8_t *header = file + loader_bytes;
-    if (end - header < HDR_BYTES + SECTIONS_MAX * SEC_BYTES)
-        goto damaged;
+    const uint8_t *header = file + at, *s = header + RUNNER_ENTRY;
+    if (file_size < at + HDR_BYTES + SECTIONS_MAX * SEC_BYTES)
+        return 0;
     uint32_t count = load32(header + HDR_COUNT);
     if (count - SECTIONS_MIN > SECTIONS_MAX - SECTIONS_MIN)
-        goto damaged;
+        return 0;
     size_t tail = HDR_ENTRIES + count * SEC_BYTES;
+    at += tail + HDR_TAIL;
     if (xxh64(header, tail) != load64(header + tail))
-        goto damaged;
-
-    /* Behind the header sections must be contiguous, and the last one must end with the file. */
-    const uint8_t *runner = header + HDR_ENTRIES + (KIND_RUNNER - 1) * SEC_BYTES;
-    const uint8_t *at = header + tail + HDR_TAIL, *s = runner;
-    do {
+        return 0;
+    while (s != header + tail) {
         size_t size = load64(s + SEC_SIZE);
-        if (load64(s + SEC_OFFSET) != (size_t)(at - file) || size > (size_t)(end - at) ||
-            xxh64(at, size) != load64(s + SEC_XXH64))
-            goto damaged;
+        if (load64(s + SEC_OFFSET) != at || size > file_size - at ||
+            xxh64(file + at, size) != load64(s + SEC_XXH64))
+            return 0;
         at += size;
         s += SEC_BYTES;
-    } while (s != header + tail);
-    if (at != end)
-        goto damaged;
+    }
+    return at == file_size;
+}
 
+/*
+ * path is the submission; the header is loader_bytes into it. args is what the kernel leaves on the
+ * stack: argc, the arguments, NULL, the environment, NULL. Does not return.
+ */
+TINY _Noreturn void load(const char *path, size_t loader_bytes, const long *args)
+{
     struct lzma work;
-    size_t raw = load64(runner + SEC_RAW_SIZE);
-    uint8_t *out = (uint8_t *)need(0, (long)raw, PAGES_READ | PAGES_WRITE, SYS_MMAP, -1,
-                                   PAGES_PRIVATE | PAGES_ANONYMOUS);
-    size_t size = load64(runner + SEC_SIZE);
-    if (lzma_dec(&work, out, raw, header + tail + HDR_TAIL, size, load32(runner + SEC_PARAMS)) !=
-        size) {
+    long fd;
+    do /* started with standard input closed it is 0, which to the runner means that nobody set it
+        */
+        fd = need3((long)path, 0, 0, SYS_OPEN);
+    while (fd == 0);
+    size_t file_size = (size_t)need3(fd, 0, SEEK_TO_END, SYS_LSEEK);
+    const uint8_t *file = map(NULL, file_size, PAGES_READ, PAGES_PRIVATE, fd);
+    if (!sound(file, file_size, loader_bytes)) {
     damaged:
         say(DAMAGED, sizeof DAMAGED - 1);
         leave(STATUS_DAMAGED);
     }
-    if (runner[SEC_PARAMS + PARAM_FILTER])
-        x86_undo(out, raw);
-    __builtin_memcpy(out + RUNNER_FD_AT, &fd,
-                     4); /* a mapping has at least a page, whatever raw is */
 
-    long memory = sys(SYS_MEMFD_CREATE, (long)"", MEMFD_CLOEXEC | MEMFD_EXEC, 0, 0, 0);
+    const uint8_t *s = file + loader_bytes + RUNNER_ENTRY;
+    OPAQUE(s);
+    size_t raw = load32(s + SEC_RAW_SIZE);
+    size_t size = load64(s + SEC_SIZE);
+    uint8_t *runner = map(NULL, raw, PAGES_READ | PAGES_WRITE, PAGES_PRIVATE | PAGES_ANONYMOUS, -1);
+    if (lzma_dec(&work, runner, raw, file + load64(s + SEC_OFFSET), size, load32(s + SEC_PARAMS)) !=
+        size)
+        goto damaged;
+    if (s[SEC_PARAMS + PARAM_FILTER])
+        x86_undo(runner, raw);
+    /* A mapping has at least a page, so there is room for the descriptor whatever raw is. */
+    __builtin_memcpy(runner + RUNNER_FD_AT, &fd, 4);
+
+    long memory = sys3(SYS_MEMFD_CREATE, (long)"", MEMFD_CLOEXEC | MEMFD_EXEC, 0);
     if (memory < 0)
-        memory = need((long)"", MEMFD_CLOEXEC, 0, SYS_MEMFD_CREATE, 0, 0);
-    need(memory, (long)out, (long)raw, SYS_WRITE, 0, 0);
-    for (;;)
-        need(memory, (long)"", (long)argv, SYS_EXECVEAT, FD_ITSELF, (long)envp);
+        memory = need3((long)"", MEMFD_CLOEXEC, 0, SYS_MEMFD_CREATE);
+    need3(memory, (long)runner, (long)raw, SYS_WRITE);
+    need(sys5(SYS_EXECVEAT, memory, (long)"", (long)(args + 1), (long)(args + *args + 2),
+              FD_ITSELF));
+    __builtin_unreachable();
 }
 
 #ifndef LOADER_HOSTED
 extern const char loader_bytes[]; /* its address is the number; from stub/loader.ld */
 
-/* The kernel leaves argc, argv and the environment on the stack, which _start hands over. */
-__attribute__((used)) static _Noreturn void begin(long *stack)
+__attribute__((used)) static _Noreturn void begin(const long *stack)
 {
-    char **argv = (char **)(stack + 1);
-    load("/proc/self/exe", (size_t)loader_bytes, argv, argv + *stack + 1);
+    load("/proc/self/exe", (size_t)loader_bytes, stack);
 }
 
 __asm__(".globl _start\n_start: mov %rsp, %rdi\n call begin");

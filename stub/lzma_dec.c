@@ -23,9 +23,7 @@ enum {
     P_MATCH_LEN = P_ALIGN + 16,        /* choice, choice2, low [16][8], mid [16][8], high [256] */
     P_REP_LEN = P_MATCH_LEN + 514,     /* the same */
     P_LITERAL = P_REP_LEN + 514,       /* [lc + lp bits of context][768] */
-    LEN_LOW = 2,
-    LEN_MID = LEN_LOW + 128,
-    LEN_HIGH = LEN_MID + 128,
+    LEN_TREES = 2,
     MATCH_LEN_MIN = 2,
 };
 _Static_assert(P_LITERAL == 1846 && P_LITERAL + (768 << LCLP_MAX) == LZMA_PROBS,
@@ -71,7 +69,7 @@ SMALL unsigned tree(struct lzma *d, unsigned i, unsigned size)
 }
 
 /* A distance, less one, of a match of the given length (less MATCH_LEN_MIN). */
-SMALL uint32_t distance(struct lzma *d, unsigned len)
+static uint32_t distance(struct lzma *d, unsigned len)
 {
     uint32_t slot = tree(d, P_SLOT + 64 * (len < 3 ? len : 3), 64);
     if (slot < 4)
@@ -103,12 +101,75 @@ SMALL uint32_t distance(struct lzma *d, unsigned len)
     return dist;
 }
 
+/* A literal byte. */
+SMALL void literal(struct lzma *d)
+{
+    /* lp low bits of the position, then lc high bits of the last byte */
+    unsigned context = (d->pos << 8 | d->last) << d->lc >> 8 & d->context_mask;
+    unsigned i = P_LITERAL + 768 * context;
+    /* After a match: while the bits agree with the byte that it would have continued with, that
+     * byte's next bit selects one of two further trees; `with` is 0 once they differ. */
+    unsigned with = 0, expect = 0, m = 1;
+    if (d->state >= 7) {
+        with = 256;
+        expect = d->out[d->pos - d->rep[0] - 1];
+    }
+    do {
+        expect *= 2;
+        unsigned e = expect & with;
+        unsigned b = bit(d, i + with + e + m);
+        m = 2 * m + b;
+        with &= b ? e : ~e;
+    } while (m < 256);
+    d->last = (uint8_t)m;
+    d->out[d->pos++] = (uint8_t)m;
+    d->state = d->state < 4 ? 0 : d->state < 10 ? d->state - 3 : d->state - 6;
+}
+
+/* A match or a repetition. Returns how many bytes to copy from distance rep[0] + 1. */
+SMALL uint32_t match(struct lzma *d, unsigned pos_state)
+{
+    /* Which of the last distances, counted from 1; 0 is a new one. */
+    unsigned which = 0, state = d->state, len;
+    d->state = state < 7 ? 8 : 11;
+    while (which < 4 && bit(d, P_IS_REP + 12 * which + state))
+        which++;
+    if (which == 1 && !bit(d, P_IS_REP0_LONG + 16 * state + pos_state)) {
+        d->state |= 1;
+        return 1;
+    }
+    /* Push the others down and the chosen one out; a new one pushes the last one out. */
+    uint32_t dist = 0;
+    for (unsigned k = 0; k <= ((which - 1) & 3); k++) {
+        uint32_t next = d->rep[k];
+        d->rep[k] = dist;
+        dist = next;
+    }
+
+    unsigned i = P_REP_LEN;
+    if (!which) {
+        d->state--;
+        i = P_MATCH_LEN;
+    }
+    /* Three trees: 8 short and 8 middle lengths for each pos_state, 256 long ones for all. */
+    unsigned choice = 0, size = 8;
+    while (choice < 2 && bit(d, i + choice))
+        choice++;
+    if (choice == 2) {
+        size = 256;
+        pos_state = 0;
+    }
+    len = 8 * choice + tree(d, i + LEN_TREES + 128 * choice + 8 * pos_state, size);
+    d->rep[0] = which ? dist : distance(d, len);
+    return len + MATCH_LEN_MIN;
+}
+
 size_t lzma_dec(struct lzma *d, uint8_t *out, size_t out_n, const uint8_t *in, size_t in_n,
                 uint32_t props)
 {
-    unsigned lc = props & 255, lp = props >> 8 & 255, pb = props >> 16 & 255;
-    if (lc + lp > LCLP_MAX || pb > PB_MAX)
-        return SIZE_MAX;
+    d->lc = props & 7;
+    d->context_mask = ~(~0u << (d->lc + (props >> 8 & 7))) & 15;
+    uint32_t end = (uint32_t)out_n, pb_mask = ~(~0u << (props >> 16 & 7)) & 15;
     for (unsigned i = 0; i < LZMA_PROBS; i++)
         d->probs[i] = 1024;
 
@@ -119,90 +180,37 @@ size_t lzma_dec(struct lzma *d, uint8_t *out, size_t out_n, const uint8_t *in, s
         normalise(d);
     }
     d->range = UINT32_MAX;
+    d->out = out;
+    d->pos = d->last = d->state = 0;
+    d->rep[0] = d->rep[1] = d->rep[2] = d->rep[3] = 0;
 
-    uint32_t rep[4] = {0, 0, 0, 0}; /* last distances, less one */
-    unsigned state = 0;
-    uint8_t prev = 0;
-    size_t pos = 0;
-    while (pos < out_n) {
-        unsigned pos_state = (unsigned)pos & ~(~0u << pb);
-        unsigned len = 0;
-        if (!bit(d, P_IS_MATCH + 16 * state + pos_state)) {
-            unsigned context = (((unsigned)pos & ~(~0u << lp)) << 8 | prev) << lc >> 8;
-            unsigned i = P_LITERAL + 768 * context;
-            /* After a match: while the bits agree with the byte that it would have continued with,
-             * that byte's next bit selects one of two further trees; `with` is 0 once they differ.
-             */
-            unsigned with = 0, expect = 0, m = 1;
-            if (state >= 7) {
-                with = 256;
-                expect = out[pos - rep[0] - 1];
-            }
-            do {
-                expect *= 2;
-                unsigned e = expect & with;
-                unsigned b = bit(d, i + with + e + m);
-                m = 2 * m + b;
-                with &= b ? e : ~e;
-            } while (m < 256);
-            out[pos++] = prev = (uint8_t)m;
-            state = state < 4 ? 0 : state < 10 ? state - 3 : state - 6;
+    while (d->pos < end) {
+        unsigned pos_state = d->pos & pb_mask;
+        if (!bit(d, P_IS_MATCH + 16 * d->state + pos_state)) {
+            literal(d);
             continue;
         }
-        /* A match (which = 0) or a repetition of last distance number `which`, counted from 1. */
-        unsigned which = 0, next = 7;
-        while (which < 4 && bit(d, P_IS_REP + 12 * which + state))
-            which++;
-        if (which == 1 && !bit(d, P_IS_REP0_LONG + 16 * state + pos_state)) {
-            len = 1;
-            next = 9;
-        } else {
-            unsigned at = (which - 1) & 3;
-            uint32_t dist = rep[at];
-            for (; at; at--)
-                rep[at] = rep[at - 1];
-
-            unsigned i = which ? P_REP_LEN : P_MATCH_LEN, tree_at = i + LEN_LOW + 8 * pos_state,
-                     size = 8;
-            if (bit(d, i)) {
-                len = 8;
-                tree_at += LEN_MID - LEN_LOW;
-                if (bit(d, i + 1)) {
-                    len = 16;
-                    tree_at = i + LEN_HIGH;
-                    size = 256;
-                }
-            }
-            len += tree(d, tree_at, size);
-            if (which)
-                next = 8;
-            else
-                dist = distance(d, len);
-            rep[0] = dist;
-            len += MATCH_LEN_MIN;
-        }
-        state = state < 7 ? next : next == 7 ? 10 : 11;
-        if (rep[0] >= pos || len > out_n - pos)
+        uint32_t len = match(d, pos_state);
+        if (d->rep[0] >= d->pos || len > end - d->pos)
             return SIZE_MAX;
         do {
-            out[pos] = prev = out[pos - rep[0] - 1];
-            pos++;
+            d->last = out[d->pos - d->rep[0] - 1];
+            out[d->pos++] = (uint8_t)d->last;
         } while (--len);
     }
     return (size_t)(d->in - in);
 }
 
-void x86_undo(uint8_t *data, size_t n)
+void x86_undo(uint8_t *data, size_t size)
 {
-    for (size_t i = 1; i + 4 <= n; i++) {
+    uint32_t n = (uint32_t)size;
+    for (uint32_t i = 1; i + 4 <= n; i++) {
         if ((data[i - 1] & 0xFE) != 0xE8)
             continue;
         uint8_t *p = data + i;
-        int32_t v =
-            (int32_t)((uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]);
-        int32_t at = (int32_t)i, size = (int32_t)n;
-        if (v >= -at && v < size)
-            v = v >= 0 ? v - at : v + size;
+        uint32_t v = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+        if (v + i < n + i) /* v in [-i, n) */
+            v = v < n ? v - i : v + n;
         for (int k = 0; k < 4; k++)
             p[k] = (uint8_t)(v >> 8 * k);
         i += 4;

@@ -14,6 +14,9 @@
  */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "use le32 and le64 on such a machine");
 
+/* Hides from the compiler what it knows of a variable, so that it keeps it in a register. */
+#define OPAQUE(x) __asm__("" : "+r"(x))
+
 #define TINY static inline __attribute__((always_inline))
 
 TINY uint32_t load32(const uint8_t *p)
@@ -37,11 +40,15 @@ TINY uint64_t rotl(uint64_t x, int by)
 
 uint64_t xxh64(const uint8_t *data, size_t n)
 {
-    /* Constants of 10 bytes each in the code; hidden from the optimiser they are loaded once. */
-    uint64_t p1 = P1, p2 = P2, p4 = P4;
-    __asm__("" : "+r"(p1), "+r"(p2), "+r"(p4));
+    /* Constants of 10 bytes each in the code; hidden like this they are loaded once. */
+    uint64_t p1 = P1, p2 = P2, p3 = P3, p4 = P4, p5 = P5;
+    OPAQUE(p1);
+    OPAQUE(p2);
+    OPAQUE(p3);
+    OPAQUE(p4);
+    OPAQUE(p5);
     uint64_t lane[4] = {p1 + p2, p2, 0, 0 - p1};
-    uint64_t h = P5;
+    uint64_t h = p5;
     size_t left = n;
     if (left >= 32) {
         for (; left >= 32; left -= 32)
@@ -55,13 +62,13 @@ uint64_t xxh64(const uint8_t *data, size_t n)
     for (; left >= 8; left -= 8, data += 8)
         h = rotl(h ^ rotl(load64(data) * p2, 31) * p1, 27) * p1 + p4;
     if (left >= 4) {
-        h = rotl(h ^ load32(data) * p1, 23) * p2 + P3;
+        h = rotl(h ^ load32(data) * p1, 23) * p2 + p3;
         left -= 4;
         data += 4;
     }
     for (; left; left--)
-        h = rotl(h ^ *data++ * P5, 11) * p1;
+        h = rotl(h ^ *data++ * p5, 11) * p1;
     h = (h ^ h >> 33) * p2;
-    h = (h ^ h >> 29) * P3;
+    h = (h ^ h >> 29) * p3;
     return h ^ h >> 32;
 }

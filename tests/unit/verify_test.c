@@ -356,7 +356,7 @@ static int setup(void **state)
     snprintf(weights, sizeof weights, "%s", toy_path(dir, "model.safetensors"));
     snprintf(sound, sizeof sound, "%s", toy_path(dir, "sound"));
     snprintf(made, sizeof made, "%s", toy_path(dir, "made"));
-    tiny_recipe(&r, dir);
+    toy_recipe(&r, dir);
     toy_set(&r, "EVAL_STRIDE=4");
     write_weights(&r);
     const struct pack_job job = {.weights = weights,
@@ -384,7 +384,7 @@ static int teardown(void **state)
 {
     (void)state;
     free(file);
-    tiny_remove(dir);
+    toy_remove(dir);
     return 0;
 }
 

@@ -1,0 +1,170 @@
+/* pack.c - see pack.h. */
+#include "packer/pack.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/bytes.h"
+#include "model/file.h"
+#include "model/recipe.h"
+#include "model/safetensors.h"
+#include "packer/codec.h"
+#include "packer/payload.h"
+#include "stub/xxh64.h"
+
+/* The weights name their tokeniser by hash; a different one would count different bytes. */
+static enum err_code check_tokenizer(const struct pack_job *job, const char *want, struct err *e)
+{
+    const void *data;
+    size_t n;
+    char have[17];
+    enum err_code rc = file_map(job->tokenizer, &data, &n, e);
+    if (rc)
+        return rc;
+    snprintf(have, sizeof have, "%016llx", (unsigned long long)xxh64(data, n));
+    file_unmap(data, n);
+    if (want && strcmp(want, have))
+        return err_set(e, ERR_INPUT, "%s: has hash %s, but %s was trained with %s", job->tokenizer,
+                       have, job->weights, want);
+    return ERR_OK;
+}
+
+/* The default place of the byte table: beside the weights. */
+static enum err_code default_byte_table(char *path, size_t cap, const char *weights, struct err *e)
+{
+    const char *slash = strrchr(weights, '/');
+    int dir = slash ? (int)(slash - weights) + 1 : 0;
+    int n = snprintf(path, cap, "%.*sbyte_table.bin", dir, weights);
+    if (n < 0 || (size_t)n >= cap)
+        return err_set(e, ERR_USAGE, "%s: path too long", weights);
+    return ERR_OK;
+}
+
+static enum err_code read_byte_table(struct byte_table *t, const struct pack_job *job,
+                                     const struct st_file *f, struct err *e)
+{
+    char path[1024];
+    const void *data;
+    size_t n;
+    enum err_code rc;
+    if (job->tokenizer) {
+        rc = check_tokenizer(job, st_meta(f, "tokenizer_xxh64"), e);
+        return rc ? rc : bytes_from_tokenizer(t, job->tokenizer, e);
+    }
+    const char *from = job->byte_table;
+    if (!from) {
+        rc = default_byte_table(path, sizeof path, job->weights, e);
+        if (rc)
+            return rc;
+        from = path;
+    }
+    rc = file_map(from, &data, &n, e);
+    if (rc)
+        return rc;
+    rc = bytes_parse(t, data, n, from, e);
+    file_unmap(data, n);
+    return rc;
+}
+
+static enum err_code code_byte_table(struct coded *c, const struct pack_job *job,
+                                     const struct st_file *f, struct err *e)
+{
+    struct byte_table t = {0};
+    enum err_code rc = read_byte_table(&t, job, f, e);
+    if (rc)
+        return rc;
+    size_t n = 4 + 2 * t.vocab;
+    uint8_t *raw = malloc(n);
+    if (raw) {
+        bytes_serialise(&t, raw);
+        rc = coded_small(c, raw, n, e);
+    } else {
+        rc = err_nomem(e, "byte table", n);
+    }
+    free(raw);
+    bytes_free(&t);
+    return rc;
+}
+
+/* What the runner needs of the recipe: how the model is built and how it is scored. */
+static enum err_code code_recipe(struct coded *c, const struct pack_job *job,
+                                 const struct st_file *f, struct err *e)
+{
+    struct recipe r;
+    char text[16384];
+    const char *from = st_meta(f, "recipe");
+    if (!from || !*from)
+        return err_set(e, ERR_INPUT, "%s: no recipe in its metadata (key `recipe`)", job->weights);
+    recipe_init(&r);
+    enum err_code rc = recipe_parse(&r, from, strlen(from), job->weights, true, e);
+    if (rc)
+        return rc;
+    size_t n = recipe_print(&r, RECIPE_MODEL | RECIPE_EVAL, false, text, sizeof text);
+    if (n >= sizeof text)
+        return err_set(e, ERR_INPUT, "%s: its recipe has %zu bytes, %zu are allowed", job->weights,
+                       n, sizeof text - 1);
+    return coded_small(c, text, n, e);
+}
+
+static enum err_code code_weights(struct coded *c, const struct pack_job *job,
+                                  const struct st_file *f, struct err *e)
+{
+    uint8_t *payload;
+    size_t n;
+    enum err_code rc = payload_new(&payload, &n, f, job->weights, e);
+    if (rc)
+        return rc;
+    if (n > WEIGHTS_RAW_MAX)
+        rc = err_set(e, ERR_RESOURCE, "%s: %zu bytes of weights, a submission holds %d",
+                     job->weights, n, WEIGHTS_RAW_MAX);
+    else
+        rc = coded_weights(c, payload, n, job->codec, e);
+    free(payload);
+    return rc;
+}
+
+static enum err_code check_target(const struct pack_job *job, const struct blob *b, struct err *e)
+{
+    if (b->size <= job->target_bytes)
+        return ERR_OK;
+    const struct blob_section *w = blob_find(b, KIND_WEIGHTS);
+    return err_set(
+        e, ERR_RESOURCE,
+        "%s: would be %zu bytes, %zu over the target of %zu; weights %zu, everything else %zu",
+        job->out, b->size, b->size - job->target_bytes, job->target_bytes, w->size,
+        b->size - w->size);
+}
+
+enum err_code pack(const struct pack_job *job, struct blob *b, struct err *e)
+{
+    enum { RUNNER, WEIGHTS, BYTE_TABLE, RECIPE, SOURCE, PARTS };
+    struct st_file f = {0};
+    struct coded c[PARTS] = {{0}};
+    const struct coded *part[PARTS];
+    size_t parts = job->with_source ? PARTS : SOURCE;
+    memset(b, 0, sizeof *b);
+    enum err_code rc = st_open(&f, job->weights, e);
+    if (rc)
+        return rc;
+    if ((rc = code_recipe(&c[RECIPE], job, &f, e)) ||
+        (rc = code_byte_table(&c[BYTE_TABLE], job, &f, e)) ||
+        (rc = coded_lzma(&c[RUNNER], job->runner, job->runner_n, LZMA_SEARCH, true, e)) ||
+        (rc = code_weights(&c[WEIGHTS], job, &f, e)) ||
+        (job->with_source &&
+         (rc = coded_lzma(&c[SOURCE], job->source, job->source_n, LZMA_QUICK, false, e))))
+        goto out;
+    for (size_t i = 0; i < parts; i++)
+        part[i] = &c[i];
+    blob_layout(b, job->loader, job->loader_n, part, parts);
+    rc = check_target(job, b, e);
+    if (!rc)
+        rc = blob_write(job->out, b, e);
+    for (size_t i = 0; i < b->count; i++)
+        b->section[i].data = NULL;
+out:
+    for (size_t i = 0; i < PARTS; i++)
+        coded_free(&c[i]);
+    st_close(&f);
+    return rc;
+}

@@ -1,0 +1,36 @@
+/*
+ * pack.h - from a weight file to a submission: what `packer pack` does, without its printing.
+ */
+#ifndef PACKER_PACK_H
+#define PACKER_PACK_H
+
+#include <stdbool.h>
+
+#include "kernels/err.h"
+#include "packer/blob.h"
+
+struct pack_job {
+    const char *weights; /* safetensors; metadata key `recipe` holds the recipe's text, of which the
+                            model's and the scoring keys are packed */
+    const char *out;     /* the submission to write */
+    const char *tokenizer;  /* SentencePiece model to take the byte table from, or NULL */
+    const char *byte_table; /* the byte table itself; NULL: byte_table.bin beside the weights */
+    size_t target_bytes;    /* the file must not be larger */
+    int codec;              /* enum codec, or CODEC_AUTO */
+    bool with_source;
+    const uint8_t *loader, *runner,
+        *source; /* built files; source may be NULL without with_source */
+    size_t loader_n, runner_n, source_n;
+};
+
+/*
+ * pack - write the submission. b receives its layout, for the table (data pointers are NULL).
+ *
+ * Same inputs, same file. Fails: ERR_INPUT for weights, recipe or byte table that are no good (a
+ * byte table that does not belong to the tokeniser that the weights name, ...); ERR_RESOURCE when
+ * the file would exceed target_bytes, with the numbers, or cannot be written. On failure there is
+ * no file.
+ */
+enum err_code pack(const struct pack_job *job, struct blob *b, struct err *e);
+
+#endif

@@ -1,0 +1,15 @@
+/*
+ * embed.h - built files that bin/packer and bin/verify carry inside: the loader and the runner of
+ * this build, and an archive of the project's sources. stub/embed.S brings them in.
+ */
+#ifndef STUB_EMBED_H
+#define STUB_EMBED_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+extern const uint8_t stub_loader[], stub_loader_end[];
+extern const uint8_t stub_runner[], stub_runner_end[];
+extern const uint8_t stub_source[], stub_source_end[];
+
+#endif

@@ -1,0 +1,83 @@
+#!/bin/sh
+# loader_test.sh - guards against a packed file that does not run as a user starts it: through a pipe of
+# tools, renamed, linked, without write permission, damaged on the way, with too little memory.
+#
+# Environment: BIN and B, the directories of the programs and of the build (bin, build).
+set -eu
+bin=${BIN:-bin} build=${B:-build}
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+failed=0
+
+# check NAME EXPECTED_STATUS EXPECTED_TEXT COMMAND... : status, and text in what it prints (both streams)
+check() {
+    name=$1 want=$2 text=$3
+    shift 3
+    got=0
+    said=$("$@" 2>&1) || got=$?
+    case $said in
+    *"$text"*) [ "$got" = "$want" ] && return ;;
+    esac
+    echo "loader_test: $name: status $got, expected $want with \"$text\"; said: $said" >&2
+    failed=1
+}
+
+# A weight file of one tensor, by hand: length of the header, header, data.
+header='{"__metadata__":{"recipe":"NUM_LAYERS=1\n"},"w.q":{"dtype":"I8","shape":[2,4],"data_offsets":[0,8]}}'
+while [ $((${#header} % 8)) -ne 0 ]; do header="$header "; done
+{
+    printf "\\$(printf %o ${#header})\\0\\0\\0\\0\\0\\0\\0"
+    printf %s "$header"
+    printf '\1\2\3\4\5\6\7\10'
+} >"$dir/w.safetensors"
+printf '\2\0\0\0\0\2\1\0' >"$dir/byte_table.bin"
+
+sub=$dir/submission
+check "pack" 0 "loader" "$bin/packer" pack "$dir/w.safetensors" -o "$sub" --codec range
+loader=$(wc -c <"$build/stub/loader")
+size=$(wc -c <"$sub")
+[ "$loader" -le 2560 ] || { echo "loader_test: $loader bytes, the budget is 2560" >&2; failed=1; }
+
+runner=$("$sub" --info | sed -n 's/.*"kind":"runner".*"size":\([0-9]*\),"unp.*/\1/p')
+[ $((loader + runner)) -le 49152 ] || {
+    echo "loader_test: loader and runner have $loader + $runner bytes, the budget is 49152" >&2
+    failed=1
+}
+
+check "started by its path" 0 '"total_bytes":'"$size" "$sub" --info
+check "unknown option" 2 "" "$sub" --no-such-option
+ln -s "$sub" "$dir/link"
+check "started by a link" 0 '"kind":"weights"' "$dir/link" --info
+chmod 555 "$sub"
+check "read-only" 0 '"kind":"recipe"' "$sub" --info
+check "found in PATH" 0 '"kind":"recipe"' env PATH="$dir:$PATH" submission --info
+check "without an environment" 0 '"kind":"recipe"' env -i "$sub" --info
+check "other working directory" 0 '"kind":"recipe"' sh -c "cd / && '$sub' --info"
+check "standard input closed" 0 '"kind":"recipe"' sh -c "'$sub' --info <&-"
+chmod 755 "$sub"
+
+# Damage: one byte in each section behind the loader, then a file cut at several places.
+for at in "$loader" $((loader + 100)) $((loader + 400)) $((size / 2)) $((size - 1)); do
+    cp "$sub" "$dir/bad"
+    byte=$(dd if="$sub" bs=1 skip="$at" count=1 2>/dev/null | od -An -tu1 | tr -d ' ')
+    printf "\\$(printf %03o $((byte ^ 16)))" | dd of="$dir/bad" bs=1 seek="$at" conv=notrunc 2>/dev/null
+    check "byte $at damaged" 3 "submission: file is damaged" "$dir/bad" --info
+done
+for n in "$loader" $((loader + 40)) $((loader + 328)) $((size / 2)) $((size - 1)); do
+    head -c "$n" "$sub" >"$dir/bad"
+    check "cut to $n bytes" 3 "submission: file is damaged" "$dir/bad" --info
+done
+{ cat "$sub"; printf x; } >"$dir/bad"
+check "a byte too many" 3 "submission: file is damaged" "$dir/bad" --info
+
+# Too little of something: a message and status 4, nothing worse. 24 is EMFILE, no descriptor left.
+check "no descriptors" 4 "submission: cannot start, errno 24" sh -c "ulimit -n 3; '$sub' --info"
+
+check "budget" 4 "over the target of 1000" \
+    "$bin/packer" pack "$dir/w.safetensors" -o "$dir/none" --target-bytes 1000
+[ ! -e "$dir/none" ] || { echo "loader_test: a file over its budget was left" >&2; failed=1; }
+check "two runs" 0 "" "$bin/packer" pack "$dir/w.safetensors" -o "$dir/again" --codec range
+cmp "$sub" "$dir/again" || failed=1
+
+[ $failed = 0 ] && echo "loader_test: ok (loader $loader bytes, runner $runner)"
+exit $failed

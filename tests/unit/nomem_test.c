@@ -1,0 +1,393 @@
+/*
+ * nomem_test - guards against the crash, the leak and the half-written file that only a full memory
+ * shows: the n-th allocation fails, for every n until the operation succeeds, once alone and once
+ * with all that follow it. Each run must end with ERR_RESOURCE or succeed, and give back what it
+ * took.
+ *
+ * The allocator's functions are defined here and pass on to the next ones (the C library's, or the
+ * sanitizer's), so that allocations inside libraries fail as well. The idea is SQLite's ("How
+ * SQLite Is Tested", section 3.1).
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "model/bytes.h"
+#include "model/file.h"
+#include "model/reader.h"
+#include "model/safetensors.h"
+#include "model/score.h"
+#include "model/shard.h"
+#include "tests/unit/tiny.h"
+
+/* ---- the allocator that fails ---- */
+
+static atomic_size_t live;
+/* Of the thread that tests; what the C library allocates in others to start them never fails. */
+static _Thread_local size_t calls, fail_at; /* fail_at 0: never */
+static _Thread_local bool fail_on;          /* and all that follow */
+
+static struct {
+    void *(*malloc)(size_t);
+    void *(*calloc)(size_t, size_t);
+    void *(*realloc)(void *, size_t);
+    void *(*aligned_alloc)(size_t, size_t);
+    void (*free)(void *);
+} next;
+
+/* What dlsym itself allocates comes from here and is never released. */
+static _Alignas(64) char early[65536];
+static size_t early_used;
+
+static void *early_alloc(size_t n)
+{
+    void *p = early + early_used;
+    early_used += (n + 63) / 64 * 64;
+    if (early_used > sizeof early)
+        abort();
+    return p;
+}
+
+static bool is_early(const void *p)
+{
+    return (uintptr_t)p - (uintptr_t)early < sizeof early;
+}
+
+/* False while the functions behind these are not known. */
+static bool ready(void)
+{
+    static bool asked;
+    if (!asked) {
+        asked = true;
+        *(void **)&next.malloc = dlsym(RTLD_NEXT, "malloc");
+        *(void **)&next.calloc = dlsym(RTLD_NEXT, "calloc");
+        *(void **)&next.realloc = dlsym(RTLD_NEXT, "realloc");
+        *(void **)&next.aligned_alloc = dlsym(RTLD_NEXT, "aligned_alloc");
+        *(void **)&next.free = dlsym(RTLD_NEXT, "free");
+    }
+    return next.free != NULL;
+}
+
+/* Does this allocation fail? */
+static bool fails(void)
+{
+    size_t n;
+    if (!fail_at)
+        return false;
+    n = ++calls;
+    if (n != fail_at && !(fail_on && n > fail_at))
+        return false;
+    errno = ENOMEM;
+    return true;
+}
+
+static void *counted(void *p)
+{
+    live += p != NULL;
+    return p;
+}
+
+void *malloc(size_t n)
+{
+    if (!ready())
+        return early_alloc(n);
+    return fails() ? NULL : counted(next.malloc(n));
+}
+
+void *calloc(size_t n, size_t size)
+{
+    if (!ready())
+        return early_alloc(n * size); /* static memory is zero */
+    return fails() ? NULL : counted(next.calloc(n, size));
+}
+
+void *realloc(void *p, size_t n)
+{
+    if (!ready() || is_early(p))
+        abort();
+    if (fails())
+        return NULL;
+    return p ? next.realloc(p, n) : counted(next.realloc(p, n));
+}
+
+void *aligned_alloc(size_t align, size_t n)
+{
+    return !ready() || fails() ? NULL : counted(next.aligned_alloc(align, n));
+}
+
+void free(void *p)
+{
+    if (!p || is_early(p))
+        return;
+    live--;
+    next.free(p);
+}
+
+char *strdup(const char *s)
+{
+    size_t n = strlen(s) + 1;
+    char *p = malloc(n);
+    return p ? memcpy(p, s, n) : NULL;
+}
+
+/* ---- what must survive it ---- */
+
+static const float numbers[24] = {1, 2, 3};
+static const struct tensor_view views[] = {
+    {.name = "a",
+     .dtype = ST_F32,
+     .ndim = 2,
+     .shape = {4, 6},
+     .data = (const void *)numbers,
+     .nbytes = 96},
+    {.name = "b.q",
+     .dtype = ST_I8,
+     .ndim = 1,
+     .shape = {7},
+     .data = (const void *)numbers,
+     .nbytes = 7},
+};
+static const char *const meta[] = {"key", "value", "RECIPE", "NUM_LAYERS=1\n"};
+
+static enum err_code open_safetensors(struct err *e)
+{
+    struct st_file f;
+    enum err_code rc = st_open(&f, util_path("in.safetensors"), e);
+    st_close(&f);
+    return rc;
+}
+
+/* The older file is there, or the whole new one, and nothing else. */
+static enum err_code write_safetensors(struct err *e)
+{
+    const char *dir = util_path("out"), *path = util_path("out/x");
+    size_t n = fail_at;
+    fail_at = 0;
+    util_spill(path, "older", 5);
+    fail_at = n;
+    enum err_code rc = st_write(path, views, COUNT(views), meta, COUNT(meta) / 2, e);
+    fail_at = 0;
+    uint8_t *p = util_slurp(path, &n);
+    struct st_file f;
+    struct err ignored = {0};
+    if (rc ? n != 5 || memcmp(p, "older", 5) != 0 : st_parse(&f, p, n, "x", &ignored) != ERR_OK)
+        fail_msg("status %d, and the file holds %zu other bytes", rc, n);
+    if (!rc)
+        st_close(&f);
+    free(p);
+    assert_int_equal(util_entries(dir), 1);
+    return rc;
+}
+
+static enum err_code write_file(struct err *e)
+{
+    enum err_code rc = file_write(util_path("out/x"), "new", 3, e);
+    size_t n = fail_at;
+    fail_at = 0;
+    assert_int_equal(util_entries(util_path("out")), 1);
+    fail_at = n;
+    return rc;
+}
+
+static enum err_code load_recipe(struct err *e)
+{
+    struct recipe r;
+    return recipe_load(&r, util_path("r.conf"), e);
+}
+
+static enum err_code load_shards(struct err *e)
+{
+    uint16_t *tok;
+    size_t n;
+    enum err_code rc = shard_load(&tok, &n, util_path("data"), "val", 37, 0, e);
+    free(tok);
+    return rc;
+}
+
+static enum err_code list_one_shard(struct err *e)
+{
+    struct shard_list l;
+    enum err_code rc = shard_list(&l, util_path("data/a_val_0.bin"), "val", e);
+    if (!rc) /* after a failure there is nothing to free */
+        shard_list_free(&l);
+    return rc;
+}
+
+static enum err_code load_tokenizer(struct err *e)
+{
+    struct byte_table b;
+    enum err_code rc = bytes_from_tokenizer(&b, util_path("t.model"), e);
+    bytes_free(&b);
+    return rc;
+}
+
+static enum err_code parse_bytes(struct err *e)
+{
+    struct byte_table b;
+    enum err_code rc = bytes_parse(&b, "\1\0\0\0\3\0", 6, "table", e);
+    bytes_free(&b);
+    return rc;
+}
+
+static enum err_code start_threads(struct err *e)
+{
+    struct kern *k;
+    enum err_code rc = kern_cpu(&k, 3, e);
+    kern_free(k);
+    return rc;
+}
+
+/* Recipe to score, everything made anew. */
+static enum err_code score_stream(struct err *e)
+{
+    uint16_t tok[50];
+    uint8_t zeros[37] = {0}, ones[37];
+    struct byte_table b = {37, ones, zeros};
+    struct score_opts o = {.mode = EVAL_SLIDING, .batch = 2};
+    struct score s;
+    struct recipe r;
+    struct gpt m;
+    struct kern *k = NULL;
+    float *params = NULL;
+    enum err_code rc;
+    memset(ones, 1, sizeof ones);
+    for (size_t i = 0; i < COUNT(tok); i++)
+        tok[i] = (uint16_t)(i * 7 % 37);
+    tiny_recipe(&r, "");
+    if ((rc = gpt_init(&m, &r, e)) || (rc = kern_cpu(&k, 1, e)))
+        goto out;
+    params = k->alloc(k, m.floats * sizeof *params);
+    if (!params) {
+        rc = err_nomem(e, "parameters", m.floats * sizeof *params);
+        goto out;
+    }
+    tiny_randomise(&m, params, 1);
+    rc = score_run(&m, k, params, tok, COUNT(tok), &b, &o, &s, e);
+    if (!rc && !(s.val_bpb > 0))
+        fail_msg("scored %g", s.val_bpb);
+out:
+    if (k)
+        k->free(k, params);
+    kern_free(k);
+    gpt_free(&m);
+    return rc;
+}
+
+/* The same for one step of training. */
+static enum err_code train_step(struct err *e)
+{
+    uint16_t tok[33] = {0};
+    float nll[32], *params = NULL, *grads = NULL;
+    struct recipe r;
+    struct gpt m;
+    struct graph g;
+    struct kern *k = NULL;
+    enum err_code rc;
+    tiny_recipe(&r, "");
+    graph_init(&g);
+    if ((rc = gpt_init(&m, &r, e)) || (rc = kern_cpu(&k, 1, e)))
+        goto out;
+    params = k->alloc(k, m.floats * sizeof *params);
+    grads = k->alloc(k, m.floats * sizeof *grads);
+    if (!params || !grads) {
+        rc = err_nomem(e, "parameters", 2 * m.floats * sizeof *params);
+        goto out;
+    }
+    tiny_randomise(&m, params, 1);
+    if ((rc = gpt_graph(&m, &g, e)) || (rc = graph_plan(&g, k, 2, 16, 0, true, e)) ||
+        (rc = graph_forward(&g, params, tok, tok + 1, nll, e)))
+        goto out;
+    graph_backward(&g, params, grads, 1);
+    rc = k->sync(k, e);
+out:
+    graph_free(&g);
+    if (k) {
+        k->free(k, params);
+        k->free(k, grads);
+    }
+    kern_free(k);
+    gpt_free(&m);
+    return rc;
+}
+
+static const struct {
+    const char *name;
+    enum err_code (*run)(struct err *e);
+    bool threads; /* the C library keeps what it allocates for threads */
+} jobs[] = {
+    {"open safetensors", open_safetensors, false}, {"write safetensors", write_safetensors, false},
+    {"write a file", write_file, false},           {"load a recipe", load_recipe, false},
+    {"load shards", load_shards, false},           {"list one shard", list_one_shard, false},
+    {"load a tokeniser", load_tokenizer, false},   {"parse a byte table", parse_bytes, false},
+    {"start threads", start_threads, true},        {"score a stream", score_stream, false},
+    {"a step of training", train_step, false},
+};
+
+static void prepare(void)
+{
+    static const uint8_t piece[] = {0x0a, 3, 0x0a, 1, 'a'};
+    uint8_t shard[SHARD_HEADER + 40] = {0};
+    struct err e = {0};
+    put_le32(shard, SHARD_MAGIC);
+    put_le32(shard + 4, SHARD_VERSION);
+    put_le32(shard + 8, 20);
+    mkdir(util_path("data"), 0755);
+    mkdir(util_path("out"), 0755);
+    for (char name[] = "data/a_val_0.bin"; name[11] < '9'; name[11]++)
+        util_spill(util_path(name), shard, sizeof shard);
+    for (int i = 0; i < 20; i++) { /* more names than one block of the list */
+        char name[64];
+        snprintf(name, sizeof name, "data/b_val_%02d.bin", i);
+        util_spill(util_path(name), shard, sizeof shard);
+    }
+    util_spill(util_path("t.model"), piece, sizeof piece);
+    util_spill(util_path("r.conf"), "NUM_LAYERS=2\n", 13);
+    assert_int_equal(st_write(util_path("in.safetensors"), views, COUNT(views), meta, 2, &e),
+                     ERR_OK);
+}
+
+static void every_allocation_fails_once(void **state)
+{
+    (void)state;
+    prepare();
+    for (size_t j = 0; j < COUNT(jobs); j++) {
+        struct err warm = {0};
+        EXPECT(jobs[j].name, ERR_OK, "", jobs[j].run(&warm), warm);
+        for (int mode = 0; mode < 2; mode++) {
+            size_t n = 1, before, after;
+            for (;; n++) {
+                struct err e = {0};
+                enum err_code rc;
+                before = live;
+                calls = 0;
+                fail_on = mode;
+                fail_at = n;
+                rc = jobs[j].run(&e);
+                fail_at = 0;
+                after = live;
+                if (rc != ERR_OK && (rc != ERR_RESOURCE || e.code != rc || !*e.msg))
+                    fail_msg("%s: allocation %zu fails%s: status %d \"%s\"", jobs[j].name, n,
+                             mode ? " and all behind it" : "", rc, e.msg);
+                if (after != before && !jobs[j].threads)
+                    fail_msg("%s: allocation %zu fails%s: %td blocks leak", jobs[j].name, n,
+                             mode ? " and all behind it" : "", (ptrdiff_t)(after - before));
+                if (calls < n) {
+                    EXPECT(jobs[j].name, ERR_OK, "", rc, e);
+                    break;
+                }
+                if (n > 5000)
+                    fail_msg("%s: never ends", jobs[j].name);
+            }
+            printf("%s: %zu allocations%s\n", jobs[j].name, n - 1,
+                   mode ? ", all behind failing too" : "");
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_allocation_fails_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, util_cleanup);
+}

@@ -1,0 +1,163 @@
+/*
+ * pack_test - guards against a submission that lacks something, exceeds its budget, differs from
+ * run to run, or stays behind half written.
+ */
+#include "model/bytes.h"
+#include "model/file.h"
+#include "model/recipe.h"
+#include "model/safetensors.h"
+#include "packer/pack.h"
+#include "stub/weights_dec.h"
+#include "stub/xxh64.h"
+#include "tests/unit/blob_small.h"
+#include "tests/unit/util.h"
+
+static uint8_t loader[TINY_HEADERS], runner[TINY_RUNNER];
+static const uint8_t table[] = {3, 0, 0, 0, 0, 2, 1, 0, 3, 1};
+static const uint8_t source[] = "the sources of everything";
+
+/* A small weight file with or without a recipe, and a byte table beside it. */
+static void write_weights(const char *path, bool recipe)
+{
+    static const uint8_t q[6] = {1, 255, 3, 0, 0, 7}, scale[4] = {0, 60, 0, 56};
+    struct tensor_view t[] = {{"w.q", ST_I8, 2, {2, 3}, q, 6},
+                              {"w.scale", ST_F16, 1, {2}, scale, 4}};
+    const char *meta[] = {"recipe", "NUM_LAYERS=1\nITERATIONS=7\n", "tokenizer_xxh64",
+                          "0123456789abcdef"};
+    struct err e = {0};
+    EXPECT("weights", ERR_OK, "",
+           st_write(path, t, 2, recipe ? meta : meta + 2, recipe ? 2 : 1, &e), e);
+    util_spill(util_path("byte_table.bin"), table, sizeof table);
+}
+
+static struct pack_job job(void)
+{
+    tiny_headers(loader, sizeof loader);
+    tiny_runner(runner);
+    write_weights(util_path("w.safetensors"), true);
+    return (struct pack_job){
+        .weights = util_path("w.safetensors"),
+        .out = util_path("submission"),
+        .target_bytes = 16000000,
+        .codec = CODEC_AUTO,
+        .loader = loader,
+        .runner = runner,
+        .source = source,
+        .loader_n = sizeof loader,
+        .runner_n = sizeof runner,
+        .source_n = sizeof source,
+    };
+}
+
+static void packs(void **state)
+{
+    (void)state;
+    for (int with_source = 0; with_source < 2; with_source++) {
+        struct pack_job j = job();
+        struct blob b, r;
+        struct err e = {0};
+        uint8_t *raw, *first, *second;
+        size_t n, n2;
+        struct recipe def;
+        recipe_init(&def);
+        int64_t iterations = def.iterations;
+        j.with_source = with_source;
+        EXPECT("pack", ERR_OK, "", pack(&j, &b, &e), e);
+        EXPECT("open", ERR_OK, "", blob_open(&r, j.out, loader, sizeof loader, &e), e);
+        assert_true(r.known_loader);
+        assert_int_equal(r.count, SECTIONS_MIN + with_source);
+        assert_int_equal(r.size, b.size);
+        for (size_t i = 0; i < r.count; i++)
+            assert_int_equal(r.section[i].size, b.section[i].size);
+
+        EXPECT("table", ERR_OK, "", blob_decode(&raw, blob_find(&r, KIND_BYTE_TABLE), j.out, &e),
+               e);
+        assert_memory_equal(raw, table, sizeof table);
+        free(raw);
+        EXPECT("recipe", ERR_OK, "", blob_decode(&raw, blob_find(&r, KIND_RECIPE), j.out, &e), e);
+        struct recipe back;
+        recipe_init(&back);
+        EXPECT("recipe text", ERR_OK, "",
+               recipe_parse(&back, (char *)raw, blob_find(&r, KIND_RECIPE)->raw_size, "recipe",
+                            false, &e),
+               e);
+        assert_int_equal(back.num_layers, 1);
+        assert_int_equal(back.iterations, iterations); /* how it was trained stays behind */
+        free(raw);
+        if (with_source) {
+            EXPECT("source", ERR_OK, "", blob_decode(&raw, blob_find(&r, KIND_SOURCE), j.out, &e),
+                   e);
+            assert_memory_equal(raw, source, sizeof source);
+            free(raw);
+        }
+        blob_close(&r);
+
+        first = util_slurp(j.out, &n);
+        EXPECT("again", ERR_OK, "", pack(&j, &b, &e), e);
+        second = util_slurp(j.out, &n2);
+        assert_int_equal(n, n2);
+        assert_memory_equal(first, second, n);
+        free(first);
+        free(second);
+        unlink(j.out);
+    }
+}
+
+static void budget(void **state)
+{
+    (void)state;
+    struct pack_job j = job();
+    struct blob b;
+    struct err e = {0}, over = {0};
+    char said[64];
+    EXPECT("fits", ERR_OK, "", pack(&j, &b, &e), e);
+    j.target_bytes = b.size;
+    EXPECT("fits exactly", ERR_OK, "", pack(&j, &b, &e), e);
+    unlink(j.out);
+    size_t before = util_entries(util_path(""));
+    j.target_bytes--;
+    snprintf(said, sizeof said, "would be %zu bytes, 1 over the target of %zu", b.size, b.size - 1);
+    EXPECT("one too many", ERR_RESOURCE, said, pack(&j, &b, &over), over);
+    assert_int_equal(util_entries(util_path("")), before);
+}
+
+static void missing_parts(void **state)
+{
+    (void)state;
+    struct blob b;
+    struct pack_job j = job();
+    struct err e[6] = {{0}};
+    j.weights = util_path("nothing.safetensors");
+    EXPECT("no weights", ERR_INPUT, "cannot open", pack(&j, &b, &e[0]), e[0]);
+
+    j = job();
+    write_weights(j.weights, false);
+    EXPECT("no recipe", ERR_INPUT, "no recipe", pack(&j, &b, &e[1]), e[1]);
+
+    j = job();
+    unlink(util_path("byte_table.bin"));
+    EXPECT("no byte table", ERR_INPUT, "byte_table.bin", pack(&j, &b, &e[2]), e[2]);
+    util_spill(util_path("byte_table.bin"), table, sizeof table - 1);
+    EXPECT("short byte table", ERR_INPUT, "byte table", pack(&j, &b, &e[3]), e[3]);
+
+    j = job();
+    util_spill(util_path("other.model"), "other", 5);
+    j.tokenizer = util_path("other.model");
+    EXPECT("other tokeniser", ERR_INPUT, "was trained with 0123456789abcdef", pack(&j, &b, &e[4]),
+           e[4]);
+
+    j = job();
+    j.out = "/nonexistent/folder/submission";
+    EXPECT("nowhere", ERR_RESOURCE, "cannot write", pack(&j, &b, &e[5]), e[5]);
+    assert_int_equal(access(util_path("submission"), F_OK), -1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(packs),
+        cmocka_unit_test(budget),
+        cmocka_unit_test(missing_parts),
+    };
+    return cmocka_run_group_tests(tests, NULL, util_cleanup);
+}
