@@ -25,6 +25,8 @@ DEPS      := gcc libc6-dev musl-tools libcjson-dev liblzma-dev libzstd-dev libxx
 DEPS_DEMO := dict-gcide bible-kjv bible-kjv-text debian-handbook
 DEPS_TEST := libcmocka-dev curl python3-minimal
 
+.DEFAULT_GOAL := all
+
 # ---- sources per room ----------------------------------------------------------------------------
 KERNELS := $(wildcard kernels/*.c kernels/cpu/*.c)
 MODEL   := $(wildcard model/*.c)
