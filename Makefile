@@ -48,7 +48,6 @@ $(LIB): $(call obj,$(KERNELS) $(MODEL) $(TRAINER) $(PACKER) $(VERIFY) $(DECODE) 
 PROGRAMS := $(BIN)/trainer $(BIN)/packer $(BIN)/verify $(BIN)/shards
 
 all: $(PROGRAMS)        ## build everything (the default)
-	@command -v nvcc >/dev/null || echo "make: no nvcc here: CUDA backend skipped"
 
 # ---- rules ---------------------------------------------------------------------------------------
 AVX2   := -mavx2 -mfma
