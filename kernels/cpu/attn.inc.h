@@ -58,26 +58,27 @@ static void attn_tile(float *c, size_t ldc, const float *a, size_t rs, size_t cs
                       size_t ldb, size_t k, bool accumulate)
 {
     v16 acc[ATTN_MR][ATTN_NV];
-    const float *from = c;
+    const float *g0 = a, *g1 = a + TILE_GROUP * rs; /* as in tile_micro */
 #pragma GCC unroll 8
-    for (size_t i = 0; i < ATTN_MR; i++, from = tile_next(from, ldc))
+    for (size_t i = 0; i < ATTN_MR; i++)
 #pragma GCC unroll 2
         for (size_t j = 0; j < ATTN_NV; j++)
-            acc[i][j] = accumulate ? v16_load(from + 16 * j) : v16_zero();
+            acc[i][j] = accumulate ? v16_load(c + i * ldc + 16 * j) : v16_zero();
     do {
         v16 bv[ATTN_NV];
-        const float *at = a;
+        __asm__("" : "+r"(g0), "+r"(g1));
 #pragma GCC unroll 2
         for (size_t j = 0; j < ATTN_NV; j++)
             bv[j] = v16_load(b + 16 * j);
 #pragma GCC unroll 8
-        for (size_t i = 0; i < ATTN_MR; i++, at = tile_next(at, rs)) {
-            v16 x = v16_set1(*at);
+        for (size_t i = 0; i < ATTN_MR; i++) {
+            v16 x = v16_set1((i < TILE_GROUP ? g0 : g1)[i % TILE_GROUP * rs]);
 #pragma GCC unroll 2
             for (size_t j = 0; j < ATTN_NV; j++)
                 acc[i][j] = v16_fma(x, bv[j], acc[i][j]);
         }
-        a += cs;
+        g0 += cs;
+        g1 += cs;
         b += ldb;
     } while (--k);
 #pragma GCC unroll 8

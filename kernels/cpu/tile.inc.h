@@ -27,7 +27,13 @@ enum { TILE_MR = 6, TILE_NR = 16 };
 #else
 enum { TILE_MR = 4, TILE_NR = 16 };
 #endif
-enum { TILE_NV = TILE_NR / 16 };
+enum {
+    TILE_NV = TILE_NR / 16,
+    TILE_GROUP = 5, /* rows of a that one pointer reaches: offsets 0, 1, 2, 3, 4 times the stride */
+    TILE_AHEAD =
+        16, /* steps of k by which b is fetched ahead: a panel does not fit the first level */
+};
+_Static_assert(TILE_MR <= 3 * TILE_GROUP, "three pointers reach all rows");
 
 /* Packing reads pieces of rows, which the processor does not foresee: fetch so many rows ahead. */
 enum { PACK_AHEAD = 8 };
@@ -96,40 +102,41 @@ static inline void pack_b(float *dst, const float *b, size_t ldb, bool trans, si
     }
 }
 
-/* p + n, without the compiler knowing: it would compute the addresses of all rows beforehand and,
- * having too few registers for them, keep them in memory. */
-V16_FN const float *tile_next(const float *p, size_t n)
-{
-    p += n;
-    __asm__("" : "+r"(p));
-    return p;
-}
-
-/* One full tile; element (i, p) of a is a[i*rs + p*cs]. */
+/*
+ * One full tile; element (i, p) of a is a[i*rs + p*cs].
+ *
+ * Per step of k the addresses of a cost three additions, not one per row: scalar additions compete
+ * with the multiply-adds for the same ports (measured: 14 of them cost 10 % of the peak). The empty
+ * asm keeps the compiler from computing a pointer for every row beforehand, for which it has too
+ * few registers.
+ */
 static void tile_micro(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
                        size_t k, bool accumulate)
 {
     v16 acc[TILE_MR][TILE_NV];
-    const float *from = c;
 #pragma GCC unroll 14
-    for (size_t i = 0; i < TILE_MR; i++, from = tile_next(from, ldc))
+    for (size_t i = 0; i < TILE_MR; i++)
 #pragma GCC unroll 2
         for (size_t j = 0; j < TILE_NV; j++)
-            acc[i][j] = accumulate ? v16_load(from + 16 * j) : v16_zero();
+            acc[i][j] = accumulate ? v16_load(c + i * ldc + 16 * j) : v16_zero();
     /* Otherwise the stores at the end would wait for lines that are not in the cache. */
     for (size_t i = 0; i < TILE_MR; i++)
         for (size_t j = 0; j < TILE_NV; j++)
             __builtin_prefetch(c + i * ldc + 16 * j, 1);
 
-    for (size_t p = 0; p < k; p++, a += cs, b += TILE_NR) {
+    const float *g0 = a, *g1 = a + TILE_GROUP * rs, *g2 = a + 2 * TILE_GROUP * rs;
+    for (size_t p = 0; p < k; p++, g0 += cs, g1 += cs, g2 += cs, b += TILE_NR) {
         v16 bv[TILE_NV];
+        __asm__("" : "+r"(g0), "+r"(g1), "+r"(g2));
 #pragma GCC unroll 2
-        for (size_t j = 0; j < TILE_NV; j++)
+        for (size_t j = 0; j < TILE_NV; j++) {
             bv[j] = v16_load(b + 16 * j);
-        const float *at = a;
+            __builtin_prefetch(b + 16 * j + TILE_AHEAD * TILE_NR);
+        }
 #pragma GCC unroll 14
-        for (size_t i = 0; i < TILE_MR; i++, at = tile_next(at, rs)) {
-            v16 x = v16_set1(*at);
+        for (size_t i = 0; i < TILE_MR; i++) {
+            const float *g = i < TILE_GROUP ? g0 : i < 2 * TILE_GROUP ? g1 : g2;
+            v16 x = v16_set1(g[i % TILE_GROUP * rs]);
 #pragma GCC unroll 2
             for (size_t j = 0; j < TILE_NV; j++)
                 acc[i][j] = v16_fma(x, bv[j], acc[i][j]);
