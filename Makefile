@@ -147,12 +147,13 @@ asan:                   ## the unit tests again under AddressSanitizer and UBSan
 	$(Q)$(MAKE) --no-print-directory B=$(B)/asan BIN=$(B)/asan/bin \
 	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit
 
-# libFuzzer targets for every reader; corpora are made by tests/fuzz/corpus.sh where there is one.
+# libFuzzer targets for every reader; tests/fuzz/corpus.c makes what they start from.
 FUZZ := $(patsubst tests/fuzz/%_fuzz.c,%,$(wildcard tests/fuzz/*_fuzz.c))
 SECONDS ?= 60
 fuzz:                   ## fuzz every reader for SECONDS=60 each (needs clang)
 	$(Q)$(MAKE) --no-print-directory CC=clang B=$(B)/fuzz BIN=$(B)/fuzz/bin \
 	    SAN="-fsanitize=fuzzer-no-link,address,undefined" $(FUZZ:%=$(B)/fuzz/fuzz/%)
+	$(Q)$(MAKE) --no-print-directory $(B)/tests/corpus && $(B)/tests/corpus $(B)/fuzz/corpus
 	$(Q)for t in $(FUZZ); do mkdir -p $(B)/fuzz/corpus/$$t; echo "== fuzz $$t"; \
 	    $(B)/fuzz/fuzz/$$t -max_total_time=$(SECONDS) -max_len=8192 -verbosity=0 -print_final_stats=1 \
 	    $(B)/fuzz/corpus/$$t || exit 1; done
@@ -160,6 +161,10 @@ fuzz:                   ## fuzz every reader for SECONDS=60 each (needs clang)
 $(B)/fuzz/%: $(B)/obj/tests/fuzz/%_fuzz.o $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
+
+$(B)/tests/corpus: $(B)/obj/tests/fuzz/corpus.o $(LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $^ $(LDLIBS) -o $@
 
 bench: $(B)/bench/gemm $(B)/bench/ops   ## measurements beside peers (bench/README.md; not in CI)
 	$(Q)B=$(B) BIN=$(BIN) THREADS=$(THREADS) bash bench/run.sh

@@ -1,9 +1,10 @@
 /*
  * err.h - how a failure travels: one small struct, filled once where the failure happened.
  *
- * A function that can fail returns enum err_code and takes a struct err pointer, which it fills with
- * one line: file, place in it, what was found, what was expected. Callers pass both on unchanged.
- * Only main prints. The enumerators are the exit statuses of every program of the project.
+ * A function that can fail returns enum err_code and takes a struct err pointer, which it fills
+ * with one line: file, place in it, what was found, what was expected. Callers pass both on
+ * unchanged. Only main prints. The enumerators are the exit statuses of every program of the
+ * project.
  */
 #ifndef KERNELS_ERR_H
 #define KERNELS_ERR_H
@@ -16,7 +17,8 @@ enum err_code {
     ERR_RESOURCE = 4, /* out of memory, disk, time, budget or device */
 };
 
-/* msg is one line without a newline; code is ERR_OK while nothing has failed. Initialise with {0}. */
+/* msg is one line without a newline; code is ERR_OK while nothing has failed. Initialise with {0}.
+ */
 struct err {
     enum err_code code;
     char msg[240];
@@ -27,15 +29,16 @@ struct err {
  *
  *   e     where to record; NULL records nothing
  *   code  not ERR_OK
- *   fmt   printf format. Shared code (kernels/, model/) keeps to %s %c %d %u %zu %llu %lld, because the
- *         runner inside a submission brings a formatter that knows only these.
+ *   fmt   printf format. Shared code (kernels/, model/) keeps to %s %c %d %u %zu %llu %lld, because
+ * the runner inside a submission brings a formatter that knows only these.
  *
  * Returns code, so that a caller can write: return err_set(e, ERR_INPUT, ...).
  */
 enum err_code err_set(struct err *e, enum err_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* err_nomem - the message for an allocation of n bytes for `what` that failed. Returns ERR_RESOURCE. */
+/* err_nomem - the message for an allocation of n bytes for `what` that failed. Returns
+ * ERR_RESOURCE. */
 enum err_code err_nomem(struct err *e, const char *what, unsigned long long n);
 
 #endif

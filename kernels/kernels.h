@@ -193,8 +193,8 @@ struct kern {
 
     /* For optimisers (trainer/). gemm: c[m][n] = alpha * op(a) op(b) + beta * c with beta 0 or 1;
      * op(a) is [m][kk], stored [kk][m] when ta; op(b) is [kk][n], stored [n][kk] when tb. The
-     * product is rounded first (alpha * sum), then added. c must not overlap a or b; a may be b, and
-     * a a^T or a^T a with beta 0 then costs half. */
+     * product is rounded first (alpha * sum), then added. c must not overlap a or b; a may be b,
+     * and a a^T or a^T a with beta 0 then costs half. */
     void (*gemm)(struct kern *k, float *c, const float *a, const float *b, size_t m, size_t n,
                  size_t kk, bool ta, bool tb, float alpha, float beta);
     void (*adamw)(struct kern *k, const struct kern_adamw *a);

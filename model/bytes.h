@@ -3,7 +3,8 @@
  *
  * The challenge's rule (spec section 1.2): control, unknown and unused pieces count 0 bytes and are
  * boundaries; a byte piece counts 1; any other piece counts the UTF-8 length of its text without a
- * leading U+2581, which stands for a space and counts 1 more unless the previous token is a boundary.
+ * leading U+2581, which stands for a space and counts 1 more unless the previous token is a
+ * boundary.
  */
 #ifndef MODEL_BYTES_H
 #define MODEL_BYTES_H
@@ -16,8 +17,8 @@
 
 enum { BYTES_LEAD = 1, BYTES_BOUNDARY = 2 };
 
-/* Serialised as u32 vocab, then per id u8 base and u8 flags: the byte_table section of a submission and
- * the file byte_table.bin beside weights (docs/format.md). */
+/* Serialised as u32 vocab, then per id u8 base and u8 flags: the byte_table section of a submission
+ * and the file byte_table.bin beside weights (docs/format.md). */
 struct byte_table {
     size_t vocab;
     uint8_t *base, *flags; /* [vocab] each; one allocation, owned */

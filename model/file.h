@@ -14,10 +14,10 @@
 enum err_code file_map(const char *path, const void **data, size_t *n, struct err *e);
 void file_unmap(const void *data, size_t n);
 
-/* A file that appears complete or not at all: written under a temporary name beside `path`, flushed to
- * the disk and renamed by atomic_commit. atomic_abort removes the temporary file. Both close f. What is
- * there and no regular file (/dev/null, a pipe) is written as it is, never replaced; a directory is
- * refused by atomic_open. */
+/* A file that appears complete or not at all: written under a temporary name beside `path`, flushed
+ * to the disk and renamed by atomic_commit. atomic_abort removes the temporary file. Both close f.
+ * What is there and no regular file (/dev/null, a pipe) is written as it is, never replaced; a
+ * directory is refused by atomic_open. */
 struct atomic_file {
     FILE *f;
     char path[1024], tmp[1040]; /* tmp empty: path is no regular file */

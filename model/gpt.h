@@ -1,9 +1,9 @@
 /*
  * gpt.h - the model: its parameters by name, and the graph of its forward pass.
  *
- * Everything that a recipe can switch in the architecture is decided in gpt.c and nowhere else. Names
- * are the challenge community's state-dict names; the order is their state-dict order, because ties in
- * pruning and the layout of packed files depend on it.
+ * Everything that a recipe can switch in the architecture is decided in gpt.c and nowhere else.
+ * Names are the challenge community's state-dict names; the order is their state-dict order,
+ * because ties in pruning and the layout of packed files depend on it.
  */
 #ifndef MODEL_GPT_H
 #define MODEL_GPT_H
@@ -48,10 +48,10 @@ const struct gpt_param *gpt_find(const struct gpt *m, const char *name);
 enum err_code gpt_graph(const struct gpt *m, struct graph *g, struct err *e);
 
 /*
- * gpt_load - fill params (host, m->floats floats) from named tensors: F32, F16 or BF16 as they are, or
- * NAME.q (I8) times NAME.scale (F16, one per row), computed as one fp32 product. Every parameter must
- * be there exactly once with its shape, and finite; anything missing, misshapen, not finite or not
- * known is ERR_INPUT naming the tensor. `path` names the source in errors.
+ * gpt_load - fill params (host, m->floats floats) from named tensors: F32, F16 or BF16 as they are,
+ * or NAME.q (I8) times NAME.scale (F16, one per row), computed as one fp32 product. Every parameter
+ * must be there exactly once with its shape, and finite; anything missing, misshapen, not finite or
+ * not known is ERR_INPUT naming the tensor. `path` names the source in errors.
  */
 enum err_code gpt_load(const struct gpt *m, float *params, const struct tensor_view *t,
                        size_t count, const char *path, struct err *e);

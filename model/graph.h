@@ -3,18 +3,18 @@
  * for a shape, then executed forward and backward without allocating.
  *
  * Activations are values: width floats per row, one row per position of every sequence. A graph is
- * built by appending nodes (graph_embed, graph_linear, ...) in execution order; each call returns the
- * number of the value that it makes. Parameters are offsets, in floats, into one block that the model
- * owns; gradients live at the same offsets of a second block.
+ * built by appending nodes (graph_embed, graph_linear, ...) in execution order; each call returns
+ * the number of the value that it makes. Parameters are offsets, in floats, into one block that the
+ * model owns; gradients live at the same offsets of a second block.
  *
  * Planning for scoring drops everything that only the backward needs and reuses memory as soon as a
  * value is dead. It also prunes exactly: when only the last rows of each window are scored, every
  * operation whose result reaches the loss through those rows alone runs on those rows alone (in the
- * last layer: queries, attention, projections, MLP, head; keys and values stay complete). Operations
- * are row-wise and bit-exact per row, so scores keep their bits.
+ * last layer: queries, attention, projections, MLP, head; keys and values stay complete).
+ * Operations are row-wise and bit-exact per row, so scores keep their bits.
  *
- * Planning for training keeps what the backward reads and gives each activation gradient a place for
- * the time between its first and last use.
+ * Planning for training keeps what the backward reads and gives each activation gradient a place
+ * for the time between its first and last use.
  */
 #ifndef MODEL_GRAPH_H
 #define MODEL_GRAPH_H
@@ -39,24 +39,24 @@ enum graph_op {
 enum { GRAPH_NONE = -1, GRAPH_INS = 3, GRAPH_OUTS = 3 };
 
 struct graph_value {
-    size_t width;    /* floats per row */
-    bool saved;      /* exists for the backward only */
-    bool tail;       /* planned on the scored rows only */
-    bool keep;       /* training: read by the backward */
-    int made, last;  /* node that makes it, last node that reads it */
-    ptrdiff_t at;    /* offset in floats in the activation block, or GRAPH_NONE */
-    ptrdiff_t grad;  /* the same for its gradient */
+    size_t width;   /* floats per row */
+    bool saved;     /* exists for the backward only */
+    bool tail;      /* planned on the scored rows only */
+    bool keep;      /* training: read by the backward */
+    int made, last; /* node that makes it, last node that reads it */
+    ptrdiff_t at;   /* offset in floats in the activation block, or GRAPH_NONE */
+    ptrdiff_t grad; /* the same for its gradient */
 };
 
 struct graph_node {
     enum graph_op op;
     int in[GRAPH_INS], out[GRAPH_OUTS];
-    ptrdiff_t p[2];         /* parameter offsets or GRAPH_NONE */
-    size_t n_out, n_in;     /* linear: shape; embed, head: vocab, dim; qk, attn: heads, kv_heads */
-    float f;                /* norm gain, slope, soft cap or attention scale */
-    bool tail;              /* runs on the scored rows only */
-    bool add[GRAPH_INS];    /* backward: the gradient of this input exists already, add to it */
-    bool dead;              /* nothing that matters reads its outputs */
+    ptrdiff_t p[2];      /* parameter offsets or GRAPH_NONE */
+    size_t n_out, n_in;  /* linear: shape; embed, head: vocab, dim; qk, attn: heads, kv_heads */
+    float f;             /* norm gain, slope, soft cap or attention scale */
+    bool tail;           /* runs on the scored rows only */
+    bool add[GRAPH_INS]; /* backward: the gradient of this input exists already, add to it */
+    bool dead;           /* nothing that matters reads its outputs */
 };
 
 struct graph {
@@ -64,14 +64,14 @@ struct graph {
     struct graph_value *value;
     size_t nodes, values, node_cap, value_cap;
     size_t head_dim, rope_dims;
-    double rope_base;       /* before any rescaling */
-    size_t rope_train_len;  /* beyond it the base is rescaled; 0: never */
+    double rope_base;      /* before any rescaling */
+    size_t rope_train_len; /* beyond it the base is rescaled; 0: never */
     float eps;
-    bool failed;            /* out of memory while building: graph_plan reports it */
+    bool failed; /* out of memory while building: graph_plan reports it */
     /* plan */
     bool training;
     size_t batch, t, from;
-    size_t floats;          /* size of the activation block */
+    size_t floats; /* size of the activation block */
     struct kern *k;
     float *block, *cos, *sin;
     uint16_t *ids, *target; /* backend memory: [batch*t], [batch*(t-from)] */
@@ -81,9 +81,11 @@ struct graph {
 void graph_init(struct graph *g);
 void graph_free(struct graph *g); /* the plan's memory as well; accepts a zeroed graph */
 
-/* Builders, one per operation (kernels.h defines the mathematics). Parameters are offsets in floats. */
+/* Builders, one per operation (kernels.h defines the mathematics). Parameters are offsets in
+ * floats. */
 int graph_embed(struct graph *g, ptrdiff_t table, size_t vocab, size_t dim);
-/* y = c0*x0 + c1*x1 and, when norm is not NULL, *norm = gain * rms(y). x1, c0, c1 may be GRAPH_NONE. */
+/* y = c0*x0 + c1*x1 and, when norm is not NULL, *norm = gain * rms(y). x1, c0, c1 may be
+ * GRAPH_NONE. */
 int graph_combine(struct graph *g, int x0, ptrdiff_t c0, int x1, ptrdiff_t c1, float gain,
                   int *norm);
 int graph_linear(struct graph *g, int x, ptrdiff_t w, size_t n_out, size_t n_in);
@@ -118,7 +120,8 @@ enum err_code graph_plan(struct graph *g, struct kern *k, size_t batch, size_t t
 enum err_code graph_forward(struct graph *g, const float *params, const uint16_t *ids,
                             const uint16_t *target, float *nll, struct err *e);
 
-/* graph_backward - after graph_forward with the same params: grads += gscale * d(sum of nll)/d params. */
+/* graph_backward - after graph_forward with the same params: grads += gscale * d(sum of nll)/d
+ * params. */
 void graph_backward(struct graph *g, const float *params, float *grads, float gscale);
 
 /* graph_read - copy a value's rows of the last forward to the host (tests, probes). */

@@ -277,8 +277,8 @@ static bool has_grad(const struct graph *g, int v)
     return v != GRAPH_NONE && !g->value[v].saved && v != g->nll;
 }
 
-/* Reverse order: a gradient is born at the last reader of its value and dies at the maker. Inputs of a
- * node from the last to the first, as combine_bwd writes them: both may be the same value. */
+/* Reverse order: a gradient is born at the last reader of its value and dies at the maker. Inputs
+ * of a node from the last to the first, as combine_bwd writes them: both may be the same value. */
 static void place_backward(struct graph *g, struct place *p)
 {
     for (size_t i = g->nodes; i-- > 0;) {

@@ -1,9 +1,9 @@
 /*
  * number.h - decimal numbers in recipes, read the same way by every program.
  *
- * At most 15 significant digits and a decimal exponent within 10^+-22: then digits and power of ten are
- * exact doubles and one operation rounds correctly (Clinger 1990), so no library is needed and none can
- * disagree.
+ * At most 15 significant digits and a decimal exponent within 10^+-22: then digits and power of ten
+ * are exact doubles and one operation rounds correctly (Clinger 1990), so no library is needed and
+ * none can disagree.
  */
 #ifndef MODEL_NUMBER_H
 #define MODEL_NUMBER_H
@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* number_parse - [-]digits[.digits][e[+-]digits], the whole string. False: not such a number, or more
- * digits or a larger exponent than above. */
+/* number_parse - [-]digits[.digits][e[+-]digits], the whole string. False: not such a number, or
+ * more digits or a larger exponent than above. */
 static inline bool number_parse(const char *s, double *out)
 {
     uint64_t digits = 0;

@@ -1,9 +1,9 @@
 /*
  * reader.h - a cursor over bytes that somebody else wrote.
  *
- * Little-endian fields are read one at a time. Lengths are compared with what is left by subtraction,
- * so no length from a file can overflow. A read that does not fit sets `bad` and yields zero or NULL;
- * the caller tests `bad` before it uses any value.
+ * Little-endian fields are read one at a time. Lengths are compared with what is left by
+ * subtraction, so no length from a file can overflow. A read that does not fit sets `bad` and
+ * yields zero or NULL; the caller tests `bad` before it uses any value.
  */
 #ifndef MODEL_READER_H
 #define MODEL_READER_H

@@ -1,9 +1,9 @@
 /*
  * recipe.h - what a model is and how it is trained, quantised and scored, as KEY=VALUE settings.
  *
- * Later settings win: defaults, recipe file, environment, command line. An unknown key is an error that
- * names the nearest known one. A recipe file has one KEY=VALUE per line, # starts a comment; a value
- * may be quoted. The keys are in model/recipe_keys.h.
+ * Later settings win: defaults, recipe file, environment, command line. An unknown key is an error
+ * that names the nearest known one. A recipe file has one KEY=VALUE per line, # starts a comment; a
+ * value may be quoted. The keys are in model/recipe_keys.h.
  */
 #ifndef MODEL_RECIPE_H
 #define MODEL_RECIPE_H
@@ -17,9 +17,9 @@
 
 enum { RECIPE_STR = 256 };
 
-#define RECIPE_FIELD_INT(f) int64_t f;
-#define RECIPE_FIELD_NUM(f) double f;
-#define RECIPE_FIELD_STR(f) char f[RECIPE_STR];
+#define RECIPE_FIELD_INT(f)                       int64_t f;
+#define RECIPE_FIELD_NUM(f)                       double f;
+#define RECIPE_FIELD_STR(f)                       char f[RECIPE_STR];
 #define RECIPE_FIELD(type, key, field, def, help) RECIPE_FIELD_##type(field)
 
 struct recipe {
@@ -50,8 +50,8 @@ enum err_code recipe_env(struct recipe *r, struct err *e);
 enum recipe_group { RECIPE_MODEL = 1, RECIPE_EVAL = 2, RECIPE_TRAIN = 4, RECIPE_QUANT = 8 };
 
 /* recipe_print - the settings of the chosen groups as KEY=VALUE lines into buf (NUL-terminated).
- * Returns the length that the whole text has (which may exceed cap - 1; then it is cut). Parsing the
- * text gives the same recipe back, bit for bit. With `changed`, defaults are left out. */
+ * Returns the length that the whole text has (which may exceed cap - 1; then it is cut). Parsing
+ * the text gives the same recipe back, bit for bit. With `changed`, defaults are left out. */
 size_t recipe_print(const struct recipe *r, unsigned groups, bool changed, char *buf, size_t cap);
 
 /* recipe_help - the table of all keys with defaults and meanings, for --help-keys and the docs. */

@@ -1,9 +1,10 @@
 /*
- * recipe_keys.h - every setting of the project: KEY, type, field of struct recipe, default, meaning.
+ * recipe_keys.h - every setting of the project: KEY, type, field of struct recipe, default,
+ * meaning.
  *
- * Names are the challenge community's environment variables where one exists. Types: INT, NUM (double),
- * STR. The groups decide who knows a key: MODEL and EVAL keys travel inside a submission and are all
- * that the runner is compiled with; TRAIN and QUANT keys matter before packing only.
+ * Names are the challenge community's environment variables where one exists. Types: INT, NUM
+ * (double), STR. The groups decide who knows a key: MODEL and EVAL keys travel inside a submission
+ * and are all that the runner is compiled with; TRAIN and QUANT keys matter before packing only.
  */
 #define RECIPE_MODEL_KEYS(K)                                                                       \
     K(INT, VOCAB_SIZE, vocab_size, 1024, "pieces of the tokeniser")                                \
@@ -28,14 +29,15 @@
 #define RECIPE_EVAL_KEYS(K)                                                                        \
     K(STR, EVAL_MODE, eval_mode, "sliding", "default of --eval")                                   \
     K(INT, EVAL_SEQ_LEN, eval_seq_len, 0, "tokens per scored window, 0: TRAIN_SEQ_LEN")            \
-    K(INT, EVAL_STRIDE, eval_stride, 64, "step of the sliding window")                             \
+    K(INT, EVAL_STRIDE, eval_stride, 64, "step of the sliding window; at most its length")         \
     K(STR, EVAL_WINDOWS, eval_windows, "new",                                                      \
       "sliding window list: new (each token once) or old (as #549, #1263; docs/scoring.md)")
 
 #define RECIPE_TRAIN_KEYS(K)                                                                       \
     K(STR, RUN_ID, run_id, "", "name of the run in the log; default: the recipe's name and seed")  \
     K(STR, DATA_PATH, data_path, "data", "directory with *_train_*.bin and *_val_*.bin")           \
-    K(STR, TOKENIZER_PATH, tokenizer_path, "", "SentencePiece .model; default: *.model in the data")\
+    K(STR, TOKENIZER_PATH, tokenizer_path, "",                                                     \
+      "SentencePiece .model; default: *.model in the data")                                        \
     K(INT, SEED, seed, 1337, "seed of initialisation")                                             \
     K(INT, ITERATIONS, iterations, 20000, "optimiser steps")                                       \
     K(NUM, MAX_WALLCLOCK_SECONDS, max_wallclock_seconds, 600, "training stops then; 0: never")     \

@@ -1,11 +1,12 @@
 /*
- * safetensors.h - reading and writing safetensors files (huggingface/safetensors, format as published).
+ * safetensors.h - reading and writing safetensors files (huggingface/safetensors, format as
+ * published).
  *
  * File: 8-byte little-endian header length, a JSON object {name: {dtype, shape, data_offsets}, ...,
  * "__metadata__": {string: string}}, then the data. The reader maps the file, checks every offset
  * against it (in range, size equals shape x dtype, no overlap, no gap, nothing behind the end) and
- * refuses duplicates. The writer emits tensors in the order given and pads the header with spaces to a
- * multiple of 8, so the same input gives the same file.
+ * refuses duplicates. The writer emits tensors in the order given and pads the header with spaces
+ * to a multiple of 8, so the same input gives the same file.
  */
 #ifndef MODEL_SAFETENSORS_H
 #define MODEL_SAFETENSORS_H
@@ -16,7 +17,7 @@
 struct st_file {
     struct tensor_view *tensor; /* in file-offset order */
     size_t count;
-    char **meta; /* key, value, key, value, ... */
+    char **meta;  /* key, value, key, value, ... */
     size_t nmeta; /* number of pairs */
     void *map;
     size_t map_bytes;
@@ -26,7 +27,8 @@ struct st_file {
 /* st_open - map and check a file. ERR_INPUT with file, tensor and reason when anything is off;
  * ERR_RESOURCE when memory is short. On failure nothing is held. Views live until st_close. */
 enum err_code st_open(struct st_file *f, const char *path, struct err *e);
-/* st_parse - the same for bytes in memory that the caller keeps alive and owns. `path` names them. */
+/* st_parse - the same for bytes in memory that the caller keeps alive and owns. `path` names them.
+ */
 enum err_code st_parse(struct st_file *f, const void *data, size_t n, const char *path,
                        struct err *e);
 void st_close(struct st_file *f); /* accepts a zeroed struct */

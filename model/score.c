@@ -20,9 +20,8 @@ enum err_code score_windows(const struct gpt *m, size_t n, const struct score_op
                               .stride = (size_t)r->eval_stride};
     if (!l->old && strcmp(r->eval_windows, "new"))
         return err_set(e, ERR_USAGE, "EVAL_WINDOWS=%s: must be new or old", r->eval_windows);
-    if (o->mode == EVAL_SLIDING && l->stride > l->len)
-        return err_set(e, ERR_USAGE, "EVAL_STRIDE=%zu is longer than the window of %zu", l->stride,
-                       l->len);
+    if (l->stride > l->len) /* the default is 64: shorter windows then stand side by side */
+        l->stride = l->len;
     n = n ? n - 1 : 0;
     if (o->max_tokens && n > o->max_tokens)
         n = o->max_tokens;

@@ -1,8 +1,8 @@
 /*
  * score.h - from a model and a token stream to bits per byte: windows, and the loop over them.
  *
- * A stream of n tokens has n-1 positions: position p has input tok[p] and target tok[p+1]. The usable
- * total is total = floor((n-1)/len)*len. docs/scoring.md is the manual.
+ * A stream of n tokens has n-1 positions: position p has input tok[p] and target tok[p+1]. The
+ * usable total is total = floor((n-1)/len)*len. docs/scoring.md is the manual.
  */
 #ifndef MODEL_SCORE_H
 #define MODEL_SCORE_H
@@ -39,13 +39,14 @@ struct window_list {
 size_t window_count(const struct window_list *l);
 /* window_at - window i, i < window_count. */
 struct window window_at(const struct window_list *l, size_t i);
-/* window_scored - scored tokens over all windows (old lists score some positions more than once). */
+/* window_scored - scored tokens over all windows (old lists score some positions more than once).
+ */
 size_t window_scored(const struct window_list *l);
 
 struct score_opts {
     enum eval_mode mode;
-    size_t max_tokens;  /* score the first max_tokens positions only; 0: all */
-    size_t batch;       /* windows per run, 0: chosen. Never changes a bit. */
+    size_t max_tokens; /* score the first max_tokens positions only; 0: all */
+    size_t batch;      /* windows per run, 0: chosen. Never changes a bit. */
     /* Called with the nll of each finished batch in window order; may be NULL. Not ERR_OK stops. */
     enum err_code (*sink)(void *ctx, const double *nll, size_t n, struct err *e);
     /* Called now and then with windows done and in all; may be NULL. */
@@ -67,8 +68,8 @@ struct score {
  *   tok, n     the stream (host)
  *   b          byte table with at least the model's vocabulary
  *
- * ERR_INPUT: stream shorter than one window, token >= vocabulary, a score that is not finite (says at
- * which position). ERR_USAGE: stride or window length that make no sense. ERR_RESOURCE: memory.
+ * ERR_INPUT: stream shorter than one window, token >= vocabulary, a score that is not finite (says
+ * at which position). ERR_USAGE: stride or window length that make no sense. ERR_RESOURCE: memory.
  */
 enum err_code score_run(const struct gpt *m, struct kern *k, const float *params,
                         const uint16_t *tok, size_t n, const struct byte_table *b,
@@ -79,9 +80,10 @@ enum err_code score_windows(const struct gpt *m, size_t n, const struct score_op
                             struct window_list *l, struct err *e);
 
 /* score_line - the community's result line, without a newline:
- * "final_sliding val_loss:2.51470000 val_bpb:1.08970000 tokens:N bytes:N time_ms:N"; with `json` the same
- * as {"mode":"sliding","val_loss":...}. */
+ * "final_sliding val_loss:2.51470000 val_bpb:1.08970000 tokens:N bytes:N time_ms:N"; with `json`
+ * the same as {"mode":"sliding","val_loss":...}. */
 struct text;
-void score_line(struct text *t, const char *mode, const struct score *s, uint64_t time_ms, bool json);
+void score_line(struct text *t, const char *mode, const struct score *s, uint64_t time_ms,
+                bool json);
 
 #endif

@@ -39,11 +39,11 @@ struct tensor_view {
 /* Bytes per element; 0 for a number that is no st_dtype. */
 static inline size_t st_dtype_size(enum st_dtype t)
 {
-    return t == ST_F64 || t == ST_I64                                       ? 8
-           : t == ST_F32 || t == ST_I32                                     ? 4
-           : t == ST_F16 || t == ST_BF16 || t == ST_I16 || t == ST_U16      ? 2
-           : t == ST_I8 || t == ST_U8 || t == ST_BOOL                       ? 1
-                                                                            : 0;
+    return t == ST_F64 || t == ST_I64                                  ? 8
+           : t == ST_F32 || t == ST_I32                                ? 4
+           : t == ST_F16 || t == ST_BF16 || t == ST_I16 || t == ST_U16 ? 2
+           : t == ST_I8 || t == ST_U8 || t == ST_BOOL                  ? 1
+                                                                       : 0;
 }
 
 static inline size_t tensor_elems(const struct tensor_view *t)
@@ -57,7 +57,8 @@ static inline size_t tensor_elems(const struct tensor_view *t)
 /* tensor_find - the view called name, or NULL. */
 const struct tensor_view *tensor_find(const struct tensor_view *t, size_t count, const char *name);
 
-/* Conversions between fp16/bf16 bits and fp32; to-half rounds to nearest, ties to even (IEEE 754). */
+/* Conversions between fp16/bf16 bits and fp32; to-half rounds to nearest, ties to even (IEEE 754).
+ */
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f);
 static inline float bf16_to_f32(uint16_t h)

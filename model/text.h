@@ -1,6 +1,7 @@
 /*
- * text.h - building short texts without stdio, so that the runner inside a submission (which has none)
- * and the tools print the same characters. A struct text never overflows: what does not fit is dropped.
+ * text.h - building short texts without stdio, so that the runner inside a submission (which has
+ * none) and the tools print the same characters. A struct text never overflows: what does not fit
+ * is dropped.
  */
 #ifndef MODEL_TEXT_H
 #define MODEL_TEXT_H

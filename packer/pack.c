@@ -7,6 +7,7 @@
 
 #include "model/bytes.h"
 #include "model/file.h"
+#include "model/gpt.h"
 #include "model/recipe.h"
 #include "model/safetensors.h"
 #include "packer/codec.h"
@@ -87,6 +88,23 @@ static enum err_code code_byte_table(struct coded *c, const struct pack_job *job
     return rc;
 }
 
+/* The weights must be those of the recipe's model, complete and finite: what the runner would
+ * refuse is not packed. */
+static enum err_code check_weights(const struct recipe *r, const struct pack_job *job,
+                                   const struct st_file *f, struct err *e)
+{
+    struct gpt m;
+    enum err_code rc = gpt_init(&m, r, e);
+    float *params = rc ? NULL : malloc(m.floats * sizeof *params);
+    if (!rc && !params)
+        rc = err_nomem(e, "weights", m.floats * sizeof *params);
+    if (!rc)
+        rc = gpt_load(&m, params, f->tensor, f->count, job->weights, e);
+    free(params);
+    gpt_free(&m);
+    return rc;
+}
+
 /* What the runner needs of the recipe: how the model is built and how it is scored. */
 static enum err_code code_recipe(struct coded *c, const struct pack_job *job,
                                  const struct st_file *f, struct err *e)
@@ -98,7 +116,7 @@ static enum err_code code_recipe(struct coded *c, const struct pack_job *job,
         return err_set(e, ERR_INPUT, "%s: no recipe in its metadata (key `recipe`)", job->weights);
     recipe_init(&r);
     enum err_code rc = recipe_parse(&r, from, strlen(from), job->weights, true, e);
-    if (rc)
+    if (rc || (rc = check_weights(&r, job, f, e)))
         return rc;
     size_t n = recipe_print(&r, RECIPE_MODEL | RECIPE_EVAL, false, text, sizeof text);
     if (n >= sizeof text)

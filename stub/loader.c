@@ -86,6 +86,8 @@ SMALL _Noreturn void leave(int status)
     __builtin_unreachable();
 }
 
+enum { ERRNO_FBIG = 27 };
+
 #define DAMAGED "submission: file is damaged\n"
 #define REFUSED "submission: cannot start, errno "
 
@@ -185,7 +187,8 @@ TINY _Noreturn void load(const char *path, size_t loader_bytes, const long *args
     long memory = sys3(SYS_MEMFD_CREATE, (long)"", MEMFD_CLOEXEC | MEMFD_EXEC, 0);
     if (memory < 0)
         memory = need3((long)"", MEMFD_CLOEXEC, 0, SYS_MEMFD_CREATE);
-    need3(memory, (long)runner, (long)raw, SYS_WRITE);
+    if (need3(memory, (long)runner, (long)raw, SYS_WRITE) != (long)raw)
+        need(-ERRNO_FBIG); /* a limit on the size of files: execution would run off the end */
     need(sys5(SYS_EXECVEAT, memory, (long)"", (long)(args + 1), (long)(args + *args + 2),
               FD_ITSELF));
     __builtin_unreachable();

@@ -3,9 +3,22 @@
 
 #include <string.h>
 
+#include "model/score.h"
+#include "trainer/quant.h"
 #include "trainer/schedule.h"
 
 /* ---- settings ---- */
+
+/* What comes after training must be known to work before it. */
+static enum err_code check_after(const struct gpt *m, struct err *e)
+{
+    struct score_opts o = {.mode = eval_mode_parse(m->r.eval_mode)};
+    struct window_list l;
+    enum err_code rc = quant_check(&m->r, e);
+    if (!rc && o.mode == EVAL_MODES)
+        rc = err_set(e, ERR_USAGE, "EVAL_MODE=%s: expected plain or sliding", m->r.eval_mode);
+    return rc ? rc : score_windows(m, SIZE_MAX, &o, &l, e);
+}
 
 static enum err_code check(const struct recipe *r, struct err *e)
 {
@@ -62,7 +75,7 @@ enum err_code plan_make(struct plan *p, struct gpt *m, struct kern *k, struct er
 {
     size_t one = 0, floats = m->floats * sizeof(float);
     enum err_code rc = check(&m->r, e);
-    if (rc)
+    if (rc || (rc = check_after(m, e)))
         return rc;
     size_t t = (size_t)m->r.train_seq_len, batch = (size_t)m->r.train_batch_tokens;
     size_t micro = (size_t)m->r.micro_batch_tokens;

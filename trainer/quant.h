@@ -115,6 +115,10 @@ void quant_report_free(struct quant_report *r); /* accepts a zeroed struct */
 /* quant_report_print - the table that `packer quantize` shows. */
 void quant_report_print(const struct quant_report *r, FILE *out);
 
+/* quant_check - the QUANT_* settings of a recipe; ERR_USAGE when one makes no sense. For those who
+ * quantise after hours of something else. */
+enum err_code quant_check(const struct recipe *r, struct err *e);
+
 /*
  * quant_write - quantise a model and write it (safetensors, by way of a temporary file).
  *

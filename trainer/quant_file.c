@@ -51,7 +51,7 @@ static size_t cols_of(const struct gpt_param *p)
     return p->shape[p->ndim - 1];
 }
 
-static enum err_code check_settings(const struct recipe *r, struct err *e)
+enum err_code quant_check(const struct recipe *r, struct err *e)
 {
     const struct {
         const char *key;
@@ -210,7 +210,7 @@ enum err_code quant_write(const struct gpt *m, const float *params, const struct
                           struct quant_report *rep, struct err *e)
 {
     struct draft d = {0};
-    enum err_code rc = check_settings(r, e);
+    enum err_code rc = quant_check(r, e);
     if (!rc)
         rc = draft_init(&d, m, r, e);
     for (size_t i = 0; i < m->nparams && !rc; i++) {

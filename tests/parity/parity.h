@@ -1,9 +1,9 @@
 /*
  * parity.h - what the parts of the parity program share: a fixture being checked, and its verdict.
  *
- * A fixture is a file of inputs and of what the challenge's reference scripts made of them. The program
- * computes the same with the project's own code and compares. Which comparisons a file asks for is
- * decided by its metadata (KIND) and by the tensors that it holds, not by its name.
+ * A fixture is a file of inputs and of what the challenge's reference scripts made of them. The
+ * program computes the same with the project's own code and compares. Which comparisons a file asks
+ * for is decided by its metadata (KIND) and by the tensors that it holds, not by its name.
  *
  * Tolerances are those of the fixtures' own README; each check_* call states the one it uses.
  */
@@ -34,7 +34,8 @@ struct check {
     char skipped[CHECK_TEXT]; /* what is left out on purpose */
 };
 
-/* Each appends one phrase. check_fail counts; everything behind the first two failures is only counted. */
+/* Each appends one phrase. check_fail counts; everything behind the first two failures is only
+ * counted. */
 void check_fail(struct check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void check_note(struct check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void check_missing(struct check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -54,7 +55,8 @@ const struct tensor_view *need(struct check *c, size_t elems, const char *fmt, .
 double tensor_at(const struct tensor_view *t, size_t i);
 /* tensor_floats - all elements as fp32, malloc'ed. */
 float *tensor_floats(const struct tensor_view *t);
-/* tensor_tokens - all elements as token ids below `vocab`, malloc'ed; NULL and a failure otherwise. */
+/* tensor_tokens - all elements as token ids below `vocab`, malloc'ed; NULL and a failure otherwise.
+ */
 uint16_t *tensor_tokens(struct check *c, const struct tensor_view *t, size_t vocab);
 
 /* tensor_slice - elements from..from+n of t as one axis. */
@@ -62,8 +64,9 @@ struct tensor_view tensor_slice(const struct tensor_view *t, size_t from, size_t
 
 /* meta_num - a number from the metadata, or `other` when the key is not there. */
 double meta_num(const struct check *c, const char *key, double other);
-/* name_part - "big" from "out.big.0" with prefix "out." : the part between prefix and the next dot, or, when
- * `suffix` is not NULL, between prefix and suffix. False when the name has another form. */
+/* name_part - "big" from "out.big.0" with prefix "out." : the part between prefix and the next dot,
+ * or, when `suffix` is not NULL, between prefix and suffix. False when the name has another form.
+ */
 bool name_part(const char *name, const char *prefix, const char *suffix, char *part, size_t cap);
 
 /* The worst element of a group of tensors, measured in tolerances. */
@@ -94,16 +97,17 @@ void group_end(struct check *c, struct group *g);
 double tensor_max(const struct tensor_view *t);
 
 /*
- * parity_gpt - the model of a fixture: recipe from its upper-case metadata, parameters from "param.*".
+ * parity_gpt - the model of a fixture: recipe from its upper-case metadata, parameters from
+ * "param.*".
  *
- * Banks of the #549 lineage are taken apart into the matrices of the blocks. False when the project cannot
- * build it yet (check_missing says why) or when it is damaged (check_fail). On success the caller
- * releases m with gpt_free and *params (host) with free.
+ * Banks of the #549 lineage are taken apart into the matrices of the blocks. False when the project
+ * cannot build it yet (check_missing says why) or when it is damaged (check_fail). On success the
+ * caller releases m with gpt_free and *params (host) with free.
  */
 bool parity_gpt(struct check *c, struct gpt *m, float **params);
 
-/* unbank - the tensors whose names start with prefix, without it, banks taken apart; names belong to
- * *names. Release both with free. Returns how many there are. */
+/* unbank - the tensors whose names start with prefix, without it, banks taken apart; names belong
+ * to *names. Release both with free. Returns how many there are. */
 size_t unbank(const struct check *c, const char *prefix, bool banks, struct tensor_view **out,
               char **names);
 

@@ -1,6 +1,6 @@
 /*
- * blob_golden.h - a submission file as version 1 of the format writes it; docs/format.md explains it byte
- * by byte. It must stay readable for as long as there is a version 1: never regenerate it.
+ * blob_golden.h - a submission file as version 1 of the format writes it; docs/format.md explains
+ * it byte by byte. It must stay readable for as long as there is a version 1: never regenerate it.
  */
 #ifndef TESTS_BLOB_GOLDEN_H
 #define TESTS_BLOB_GOLDEN_H

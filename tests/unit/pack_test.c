@@ -4,6 +4,7 @@
  */
 #include "model/bytes.h"
 #include "model/file.h"
+#include "model/gpt.h"
 #include "model/recipe.h"
 #include "model/safetensors.h"
 #include "packer/pack.h"
@@ -16,17 +17,31 @@ static uint8_t loader[TINY_HEADERS], runner[TINY_RUNNER];
 static const uint8_t table[] = {3, 0, 0, 0, 0, 2, 1, 0, 3, 1};
 static const uint8_t source[] = "the sources of everything";
 
-/* A small weight file with or without a recipe, and a byte table beside it. */
+/* The weights of a model of 35 parameters with or without a recipe, and a byte table beside them.
+ */
 static void write_weights(const char *path, bool recipe)
 {
-    static const uint8_t q[6] = {1, 255, 3, 0, 0, 7}, scale[4] = {0, 60, 0, 56};
-    struct tensor_view t[] = {{"w.q", ST_I8, 2, {2, 3}, q, 6},
-                              {"w.scale", ST_F16, 1, {2}, scale, 4}};
-    const char *meta[] = {"recipe", "NUM_LAYERS=1\nITERATIONS=7\n", "tokenizer_xxh64",
-                          "0123456789abcdef"};
+    static const char settings[] = "VOCAB_SIZE=3\nNUM_LAYERS=1\nMODEL_DIM=2\nNUM_HEADS=1\n"
+                                   "NUM_KV_HEADS=1\nITERATIONS=7\n";
+    static const uint8_t zeros[64];
+    const char *meta[] = {"recipe", settings, "tokenizer_xxh64", "0123456789abcdef"};
+    struct tensor_view t[16] = {0};
+    struct recipe r;
+    struct gpt m;
     struct err e = {0};
+    recipe_init(&r);
+    assert_int_equal(recipe_parse(&r, settings, sizeof settings - 1, "test", false, &e), ERR_OK);
+    assert_int_equal(gpt_init(&m, &r, &e), ERR_OK);
+    assert_true(m.nparams <= COUNT(t));
+    for (size_t i = 0; i < m.nparams; i++) {
+        const struct gpt_param *p = &m.param[i];
+        t[i] = (struct tensor_view){p->name, ST_F16,     p->ndim, {p->shape[0], p->shape[1]},
+                                    zeros,   2 * p->size};
+        assert_true(2 * p->size <= sizeof zeros);
+    }
     EXPECT("weights", ERR_OK, "",
-           st_write(path, t, 2, recipe ? meta : meta + 2, recipe ? 2 : 1, &e), e);
+           st_write(path, t, m.nparams, recipe ? meta : meta + 2, recipe ? 2 : 1, &e), e);
+    gpt_free(&m);
     util_spill(util_path("byte_table.bin"), table, sizeof table);
 }
 

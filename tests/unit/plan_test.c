@@ -65,6 +65,10 @@ static void refused(void **state)
         "INIT=zeros",
         "GRAD_CLIP_NORM=-1",
         "MAX_WALLCLOCK_SECONDS=-1",
+        "EVAL_MODE=slide",
+        "EVAL_WINDOWS=newer",
+        "QUANT_BITS=1",
+        "QUANT_CLIP=none",
     };
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

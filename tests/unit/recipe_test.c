@@ -245,6 +245,17 @@ static void longest_text(void **state)
     EXPECT("256 bytes", ERR_USAGE, "longer than", recipe_set(&r, set, "here", &e), e);
 }
 
+/* Equal recipes are equal bytes: a shorter text leaves nothing of the longer one before it. */
+static void a_shorter_text(void **state)
+{
+    struct recipe r, want;
+    struct err e = {0};
+    (void)state;
+    EXPECT("twice", ERR_OK, "", parse(&r, "RUN_ID=a longer one\nRUN_ID=b", &e), e);
+    EXPECT("once", ERR_OK, "", parse(&want, "RUN_ID=b", &e), e);
+    assert_memory_equal(&r, &want, sizeof r);
+}
+
 static void lenient(void **state)
 {
     static const char text[] = "NEW_KEY=1\nNUM_LAYERS=3\nOTHER=\"a\"\n";
@@ -393,6 +404,7 @@ int main(void)
         cmocka_unit_test(lines_that_are_understood),
         cmocka_unit_test(lines_that_are_refused),
         cmocka_unit_test(longest_text),
+        cmocka_unit_test(a_shorter_text),
         cmocka_unit_test(lenient),
         cmocka_unit_test(precedence),
         cmocka_unit_test(files_that_are_not_there),

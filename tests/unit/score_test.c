@@ -117,7 +117,7 @@ static void batches_threads_and_isa(void **state)
                 kern_free(k);
                 struct tiny t = tiny_open(lists[l].settings, threads[j], 2);
                 uint16_t *tok = tiny_tokens(&t, TOKENS, 3);
-                for (size_t b = 0; b < (j ? 1 : COUNT(batch)); b++) {
+                for (size_t b = 0; b < (i || j ? 1 : COUNT(batch)); b++) {
                     struct score_opts o = {.mode = lists[l].mode, .batch = batch[b]};
                     char label[200];
                     snprintf(label, sizeof label, "%s, %s, %zu threads, batch %zu", lists[l].name,

@@ -163,6 +163,7 @@ static inline void toy_recipe(struct recipe *r, const char *dir)
         "NUM_KV_HEADS=2",
         "MLP_MULT=2",
         "TRAIN_SEQ_LEN=16",
+        "EVAL_STRIDE=8",
         "TRAIN_BATCH_TOKENS=128",
         "MICRO_BATCH_TOKENS=32",
         "ITERATIONS=12",
