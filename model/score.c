@@ -8,7 +8,7 @@
 
 /* Rows of one run when the caller does not choose: enough to fill the matrix kernels, small enough
  * that activations stay near the cores (measured in bench/README.md, "batch of windows"). */
-enum { SCORE_ROWS = 2048 };
+enum { SCORE_ROWS = 4096 };
 
 enum err_code score_windows(const struct gpt *m, size_t n, const struct score_opts *o,
                             struct window_list *l, struct err *e)

@@ -85,6 +85,9 @@ static void gemm_task(void *ctx, size_t task, size_t thread)
 {
     const struct gemm_job *g = ctx;
     size_t it = task % g->mt, jt = task / g->mt;
+    if (GEMM_ALL_FORMS &&
+        g->symmetric) /* the last columns have most left of the work: start there */
+        jt = g->nt - 1 - jt;
     size_t i0 = gemm_split(g->m, TILE_MR, it, g->mt), i1 = gemm_split(g->m, TILE_MR, it + 1, g->mt);
     size_t j0 = gemm_split(g->n, TILE_NR, jt, g->nt), j1 = gemm_split(g->n, TILE_NR, jt + 1, g->nt);
     bool ta = GEMM_ALL_FORMS && g->ta, tb = !GEMM_ALL_FORMS || g->tb;
