@@ -22,13 +22,25 @@ check() {
     failed=1
 }
 
-# A weight file of one tensor, by hand: length of the header, header, data.
-header='{"__metadata__":{"recipe":"NUM_LAYERS=1\n"},"w.q":{"dtype":"I8","shape":[2,4],"data_offsets":[0,8]}}'
+# The smallest model there is, by hand: length of the header, header, 37 fp16 zeros.
+header='{"__metadata__":{"recipe":"VOCAB_SIZE=2\nNUM_LAYERS=1\nMODEL_DIM=2\nNUM_HEADS=1\nNUM_KV_HEADS=1\nMLP_MULT=1\n"}'
+at=0
+tensor() { # tensor NAME SHAPE BYTES
+    header="$header,\"$1\":{\"dtype\":\"F16\",\"shape\":[$2],\"data_offsets\":[$at,$((at + $3))]}"
+    at=$((at + $3))
+}
+tensor tok_emb.weight 2,2 8
+tensor blocks.0.attn_scale 2 4
+tensor blocks.0.mlp_scale 2 4
+tensor blocks.0.resid_mix 2,2 8
+tensor blocks.0.attn.q_gain 1 2
+for m in attn.c_q attn.c_k attn.c_v attn.proj mlp.fc mlp.proj; do tensor blocks.0.$m.weight 2,2 8; done
+header="$header}"
 while [ $((${#header} % 8)) -ne 0 ]; do header="$header "; done
 {
-    printf "\\$(printf %o ${#header})\\0\\0\\0\\0\\0\\0\\0"
+    printf "\\$(printf %o $((${#header} % 256)))\\$(printf %o $((${#header} / 256)))\\0\\0\\0\\0\\0\\0"
     printf %s "$header"
-    printf '\1\2\3\4\5\6\7\10'
+    head -c $at /dev/zero
 } >"$dir/w.safetensors"
 printf '\2\0\0\0\0\2\1\0' >"$dir/byte_table.bin"
 
