@@ -4,17 +4,11 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-static const double REDRAW_SECONDS = 0.25;
+#include "model/clock.h"
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+static const double REDRAW_SECONDS = 0.25;
 
 enum err_code log_open(struct log *l, const char *path, bool append, bool quiet, struct err *e)
 {
@@ -72,7 +66,7 @@ void log_detail(struct log *l, const char *fmt, ...)
 
 bool log_progress_due(const struct log *l)
 {
-    return l->tty && now() - l->drawn_at >= REDRAW_SECONDS;
+    return l->tty && seconds_now() - l->drawn_at >= REDRAW_SECONDS;
 }
 
 void log_progress(struct log *l, const char *fmt, ...)
@@ -86,7 +80,7 @@ void log_progress(struct log *l, const char *fmt, ...)
     va_end(ap);
     fflush(l->tty);
     l->drawn = true;
-    l->drawn_at = now();
+    l->drawn_at = seconds_now();
 }
 
 enum err_code log_close(struct log *l, struct err *e)

@@ -3,14 +3,8 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "model/clock.h"
 
 enum err_code step_init(struct step *s, struct kern *k, const struct gpt *m, size_t batch,
                         struct err *e)
@@ -65,16 +59,16 @@ void step_begin(struct step *s)
 
 enum err_code step_micro(struct step *s, const uint16_t *ids, const uint16_t *target, struct err *e)
 {
-    double t0 = now(), t1;
+    double t0 = seconds_now(), t1;
     enum err_code rc = graph_forward(&s->g, s->params, ids, target, s->nll, e);
     if (rc)
         return rc;
     for (size_t i = 0; i < s->batch * s->t; i++)
         s->loss_sum += (double)s->nll[i];
-    t1 = now();
+    t1 = seconds_now();
     graph_backward(&s->g, s->params, s->grads, (float)(1.0 / (double)s->m->r.train_batch_tokens));
     s->seconds[PHASE_FORWARD] += t1 - t0;
-    s->seconds[PHASE_BACKWARD] += now() - t1;
+    s->seconds[PHASE_BACKWARD] += seconds_now() - t1;
     return ERR_OK;
 }
 
@@ -119,7 +113,7 @@ enum err_code step_end(struct step *s, double lr_scale, double momentum, struct 
                        struct err *e)
 {
     const struct recipe *r = &s->m->r;
-    double t0 = now();
+    double t0 = seconds_now();
     enum err_code rc;
     st->loss = s->loss_sum / (double)r->train_batch_tokens;
     st->grad_norm = optim_clip(s->k, s->grads, s->m->floats, r->grad_clip_norm);
@@ -129,6 +123,6 @@ enum err_code step_end(struct step *s, double lr_scale, double momentum, struct 
     if (s->ema)
         optim_average(s->k, s->ema, s->params, s->m->floats, r->ema_decay);
     rc = s->k->sync(s->k, e);
-    s->seconds[PHASE_OPTIMISER] += now() - t0;
+    s->seconds[PHASE_OPTIMISER] += seconds_now() - t0;
     return rc;
 }

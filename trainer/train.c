@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
+#include "model/clock.h"
 #include "model/score.h"
 #include "trainer/checkpoint.h"
 #include "trainer/corpus.h"
@@ -38,9 +38,7 @@ struct train {
 
 static double now_ms(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
+    return 1e3 * seconds_now();
 }
 
 static double elapsed(const struct train *t)

@@ -2,15 +2,9 @@
 #include "verify/progress.h"
 
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
-double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
+#include "model/clock.h"
 
 void progress_init(struct progress *p, bool on)
 {

@@ -22,7 +22,4 @@ void progress_show(struct progress *p, size_t done, size_t all, size_t tokens);
 /* progress_end - remove the line; returns the seconds since progress_init. */
 double progress_end(struct progress *p);
 
-/* seconds_now - the monotonic clock. */
-double seconds_now(void);
-
 #endif

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/clock.h"
 #include "model/text.h"
 #include "verify/progress.h"
 

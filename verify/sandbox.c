@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "model/clock.h"
 #include "verify/sandbox_child.h"
 #include "verify/sandbox_rules.h"
 
@@ -46,13 +47,6 @@ struct run {
     bool killed;
     struct child_message failed; /* step 0 (a listener, no failure): nothing failed */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static void drop(int *fd)
 {
@@ -223,7 +217,7 @@ static void watch(struct run *s, struct err *e)
     while (!s->killed &&
            (s->fd[OUT] >= 0 || s->fd[ERRS] >= 0 || s->fd[DATA] >= 0 || s->fd[TELL] >= 0)) {
         struct pollfd p[STREAMS];
-        if (now() - s->start > s->job->wall_seconds) {
+        if (seconds_now() - s->start > s->job->wall_seconds) {
             end(s, SANDBOX_TIMEOUT);
             return;
         }
@@ -259,11 +253,11 @@ static void reap(struct run *s)
             break;
         if (got == 0) {
             nanosleep(&(struct timespec){0, 2000000}, NULL);
-            if (now() - s->start > s->job->wall_seconds)
+            if (seconds_now() - s->start > s->job->wall_seconds)
                 end(s, SANDBOX_TIMEOUT);
         }
     }
-    s->r->seconds = now() - s->start;
+    s->r->seconds = seconds_now() - s->start;
     if (s->killed)
         return;
     if (WIFEXITED(status)) {
@@ -350,7 +344,7 @@ static enum err_code attempt(const struct sandbox_job *job, bool notify, bool *a
     plan_limits(&p, job);
 
     p.parent = getpid();
-    s.start = now();
+    s.start = seconds_now();
     s.pid = fork();
     if (s.pid == 0)
         child_become(&p);

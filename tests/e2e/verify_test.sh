@@ -1,20 +1,15 @@
-#!/bin/sh
+#!/bin/bash
 # verify_test.sh - bin/verify as a program, on a submission made by the other programs: text in, trained,
 # packed, scored by itself, verified; then the same file lied about and damaged.
 #
 # Guards against: a verdict, message or exit status that is not what docs/verify.md promises; programs
 # that each pass their own tests and do not fit together.
 set -u
-export LC_ALL=C
-BIN=${BIN:-bin}
+name=verify
+. "$(dirname "$0")/lib.sh"
 verify=$BIN/verify
-for p in trainer packer verify shards; do
-    [ -x "$BIN/$p" ] || { echo "skip verify: $BIN/$p is not built"; exit 0; }
-done
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failed=0
 
+# In this file `name` is a case's, and checks keep the output of the last expect.
 ok() { echo "ok   verify: $1"; }
 fail() { echo "FAIL verify: $1"; failed=1; }
 
@@ -57,39 +52,8 @@ flip() { # flip FILE OFFSET: a copy of the submission with one bit of one byte c
 
 # ---- a submission ----
 
-# Documents over 29 letters in which each letter mostly decides the next; <unk>, <s>, </s> are 0 to 2.
-awk 'BEGIN {
-    srand(7)
-    for (d = 0; d < 40; d++) {
-        t = 3
-        for (i = 0; i < 250; i++) {
-            t = rand() < 0.9 ? (t * 7 + 5) % 29 + 3 : int(rand() * 29) + 3
-            printf "%d%s", t, i < 249 ? " " : "\n"
-        }
-    }
-}' | "$BIN/shards" --out "$dir/data" --val-docs 8 --vocab 32 >/dev/null || fail "shards"
-# A SentencePiece model is a protobuf: field 1 a piece; in it field 1 the text, field 3 the type.
-{
-    printf '\012\007\012\003unk\030\002\012\005\012\001s\030\003\012\005\012\001e\030\003'
-    for c in a b c d e f g h i j k l m n o p q r s t u v w x y z A B C; do
-        printf '\012\005\012\001%s\030\001' $c
-    done
-} >"$dir/data/letters.model"
-cat >"$dir/recipe.conf" <<EOF
-VOCAB_SIZE=32
-NUM_LAYERS=2
-MODEL_DIM=32
-NUM_HEADS=4
-NUM_KV_HEADS=2
-TRAIN_SEQ_LEN=32
-TRAIN_BATCH_TOKENS=512
-ITERATIONS=30
-WARMDOWN_ITERS=10
-MAX_WALLCLOCK_SECONDS=0
-VAL_LOSS_EVERY=0
-EVAL_STRIDE=8
-QUANT_KEEP_NUMEL=64
-EOF
+make_data "$dir/data" || fail "shards"
+make_recipe "$dir/recipe.conf"
 "$BIN/trainer" "$dir/recipe.conf" DATA_PATH="$dir/data" --out "$dir" --quiet || fail "trainer"
 weights=$dir/model.quant.safetensors
 "$BIN/packer" pack "$weights" -o "$dir/submission" >/dev/null || fail "packer"
