@@ -100,6 +100,7 @@ struct kern_attn {
     /* backward only: o and lse as saved */
     const float *do_;
     float *dq, *dk, *dv; /* overwritten */
+    bool add_dv;         /* add to dv instead: XSA has put its part there */
 };
 
 /*
@@ -122,6 +123,63 @@ struct kern_head {
     float *dh, *dw; /* either may be NULL */
 };
 
+/*
+ * kern_slot - arguments of the head's loss on logits that are there already (before the soft cap),
+ * each group of rows shifted by a vector: what SLOT (arXiv 2505.12392) needs in each of its steps.
+ *
+ *   z = z0[row] + u[group / per];  l = cap * tanh(z / cap) (cap 0: l = z)
+ *   nll = log(sum exp(l)) - l[target];  du[group / per] += gscale * sum over rows of d nll / d z
+ *
+ * A group is `rows` rows, the first of them `step` rows behind that of the group before; `per`
+ * groups after one another share a shift. slot_fwd computes nll, with the bits of head_fwd when z0
+ * are linear_fwd's and u is 0; slot_bwd computes du (sum over rows: as above, groups ascending).
+ */
+struct kern_slot {
+    const float *z, *u;     /* [groups of step rows][vocab]; [ceil(groups/per)][vocab], NULL: 0 */
+    const uint16_t *target; /* [groups of step rows] */
+    float *nll;             /* [groups][rows], slot_fwd */
+    float *du;              /* like u, slot_bwd */
+    size_t groups, per, rows, step, vocab;
+    float cap, gscale;
+};
+
+/*
+ * kern_xsa - arguments of exclusive self attention (XSA, arXiv 2603.09078): what attention
+ * returned, without its component along the position's own value.
+ *
+ *   u = v / max(|v|, 1e-12);  y_h = o_h - (o_h . u) u      query head h, v of KV head
+ *                                                          h / (heads/kv_heads), same row
+ */
+struct kern_xsa {
+    float *y;           /* [rows][heads][head_dim], may be o when scoring */
+    const float *o, *v; /* [rows][heads][head_dim], [rows][kv_heads][head_dim] */
+    size_t rows, heads, kv_heads, head_dim;
+    /* backward only */
+    const float *dy;
+    float *do_, *dv; /* do_ overwritten, may be dy; dv overwritten, or added to when add */
+    bool add;
+};
+
+/*
+ * kern_coef - coefficient vectors of a combine that are no plain parameter, [dim] each.
+ *
+ *   COEF_SCALE  c0 = f * p0 * p1 * w   p0, p1 scalars, w a vector; NULL means 1
+ *   COEF_LERP   c0 = p0, c1 = 1 - p0   p0 a scalar (merge of two lanes)
+ *   COEF_GATE   c0 = sigmoid(p0), c1 = (1 - c0) * w   p0, w vectors; w NULL means 1 (skip gates,
+ *                                                     SmearGate)
+ */
+enum coef_kind { COEF_SCALE, COEF_LERP, COEF_GATE };
+struct kern_coef {
+    enum coef_kind kind;
+    size_t dim;
+    float f;
+    float *c0, *c1; /* [dim] out; c1 is NULL for COEF_SCALE */
+    const float *p0, *p1, *w;
+    /* backward only: c0 and c1 as computed; dp0, dp1, dw are added to, NULL where p0, p1, w are */
+    const float *dc0, *dc1;
+    float *dp0, *dp1, *dw;
+};
+
 /* kern_adamw - one AdamW step over n elements (Loshchilov & Hutter, decoupled decay; torch's
  * order): p *= 1 - lr*wd; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr/(1-b1^step) * m /
  * (sqrt(v)/sqrt(1-b2^step) + eps).  step counts from 1. */
@@ -130,6 +188,23 @@ struct kern_adamw {
     const float *g;
     size_t n, step;
     float lr, b1, b2, eps, wd;
+};
+
+/*
+ * kern_ns - Newton-Schulz orthogonalisation (Muon: Jordan et al., kellerjordan.github.io/posts/muon)
+ * of `count` matrices of one shape, each in place.
+ *
+ *   X = X / (|X|_F + eps)
+ *   `steps` times:  A = X X^T;  B = b*A + c*(A A);  X = a*X + B X   (on X^T when rows > cols)
+ *
+ * The formula in fp32, with the same bits for any number of threads and of matrices; not these
+ * operations one by one (kernels/cpu/ns.inc.h; within 1e-5 of them, relative Frobenius norm).
+ * Scratch is the backend's. X must be finite, the matrices must not overlap.
+ */
+struct kern_ns {
+    float *const *x; /* host array [count] of matrices [rows][cols] */
+    size_t count, rows, cols, steps;
+    float a, b, c, eps;
 };
 
 struct kern {
@@ -176,6 +251,16 @@ struct kern {
     void (*linear_bwd_w)(struct kern *k, float *dw, const float *dy, const float *x, size_t rows,
                          size_t n_out, size_t n_in);
 
+    /* y[batch][j][dim] = x[batch][j-1][dim], zeros for j = 0 (SmearGate's look at the token
+     * before). shift_bwd: dx[batch][j] = dy[batch][j+1], zeros for the last, added when `add`. */
+    void (*shift_fwd)(struct kern *k, float *y, const float *x, size_t batch, size_t t, size_t dim);
+    void (*shift_bwd)(struct kern *k, float *dx, const float *dy, size_t batch, size_t t,
+                      size_t dim, bool add);
+    void (*xsa_fwd)(struct kern *k, const struct kern_xsa *a);
+    void (*xsa_bwd)(struct kern *k, const struct kern_xsa *a);
+    void (*coef_fwd)(struct kern *k, const struct kern_coef *a);
+    void (*coef_bwd)(struct kern *k, const struct kern_coef *a);
+
     /* dx = dy * f, elementwise over n; dx may be dy. */
     void (*mul)(struct kern *k, float *dx, const float *dy, const float *f, size_t n);
     /* y += x, elementwise over n. */
@@ -190,6 +275,9 @@ struct kern {
     /* l[rows][vocab] as defined at kern_head; for tests, probes and small vocabularies. */
     void (*head_logits)(struct kern *k, float *l, const float *h, const float *w, size_t rows,
                         size_t dim, size_t vocab, float cap);
+
+    void (*slot_fwd)(struct kern *k, const struct kern_slot *a);
+    void (*slot_bwd)(struct kern *k, const struct kern_slot *a);
 
     /* For optimisers (trainer/). gemm: c[m][n] = alpha * op(a) op(b) + beta * c with beta 0 or 1;
      * op(a) is [m][kk], stored [kk][m] when ta; op(b) is [kk][n], stored [n][kk] when tb. The
@@ -207,6 +295,15 @@ struct kern {
     /* rows of x[rows][dim] divided by max(their L2 norm, eps), in place (MuonEq-R, arXiv
      * 2603.28254). */
     void (*row_normalize)(struct kern *k, float *x, size_t rows, size_t dim, float eps);
+    void (*newton_schulz)(struct kern *k, const struct kern_ns *a);
+    /* x rounded to the nearest bf16 value in place, ties to even; stored as fp32. */
+    void (*round_bf16)(struct kern *k, float *x, size_t n);
+    /* Weights as they will be after rounding to a few bits, for training with them (late QAT of
+     * #549): y = rint(x/s) * s, ties to even, s = max(max|row|, floor)/levels and at least 2^-24,
+     * the smallest fp16. No integer exceeds levels (the reference's clamp to -levels-1..levels
+     * never acts). x, y [rows][dim]; y may be x. levels at most 2^22. */
+    void (*fake_quant)(struct kern *k, float *y, const float *x, size_t rows, size_t dim,
+                       float levels, float floor);
 };
 
 /*

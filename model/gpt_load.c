@@ -36,9 +36,11 @@ static const struct tensor_view *find(const struct tensor_view *t, size_t count,
     return tensor_find(t, count, full);
 }
 
-static enum err_code load_one(const struct gpt_param *p, float *out, const struct tensor_view *t,
-                              size_t count, size_t *used, const char *path, struct err *e)
+static enum err_code load_one(const struct gpt *m, const struct gpt_param *p, float *out,
+                              const struct tensor_view *t, size_t count, size_t *used,
+                              const char *path, struct err *e)
 {
+    bool bf16 = m->r.embed_bf16 && p->cls == PARAM_EMBED;
     const struct tensor_view *w = find(t, count, p->name, ""), *q = find(t, count, p->name, ".q");
     const struct tensor_view *s = find(t, count, p->name, ".scale");
     size_t cols = p->size / p->shape[0];
@@ -57,6 +59,8 @@ static enum err_code load_one(const struct gpt_param *p, float *out, const struc
                        path, p->name);
     for (size_t i = 0; i < p->size; i++) {
         float v = w ? element(w, i) : (float)(int8_t)q->data[i] * element(s, i / cols);
+        if (bf16)
+            v = bf16_to_f32(f32_to_bf16(v));
         if (!(v - v == 0)) /* NaN and infinity alike */
             return err_set(e, ERR_INPUT, "%s: tensor %s: element %zu is not finite", path, p->name,
                            i);
@@ -93,7 +97,7 @@ enum err_code gpt_load(const struct gpt *m, float *params, const struct tensor_v
     size_t used = 0;
     for (size_t i = 0; i < m->nparams; i++) {
         enum err_code rc =
-            load_one(&m->param[i], params + m->param[i].at, t, count, &used, path, e);
+            load_one(m, &m->param[i], params + m->param[i].at, t, count, &used, path, e);
         if (rc)
             return rc;
     }

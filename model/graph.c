@@ -16,11 +16,16 @@ void graph_free(struct graph *g)
         g->k->free(g->k, g->block);
         g->k->free(g->k, g->cos);
         g->k->free(g->k, g->sin);
+        g->k->free(g->k, g->coef_val);
+        g->k->free(g->k, g->coef_grad);
         g->k->free(g->k, g->ids);
+        g->k->free(g->k, g->hashed);
         g->k->free(g->k, g->target);
     }
+    free(g->host_hashed);
     free(g->node);
     free(g->value);
+    free(g->coef);
     graph_init(g);
 }
 
@@ -74,6 +79,41 @@ int graph_embed(struct graph *g, ptrdiff_t table, size_t vocab, size_t dim)
     n->n_out = vocab;
     n->n_in = dim;
     return n->out[0] = y;
+}
+
+int graph_bigram(struct graph *g, ptrdiff_t table, size_t vocab, size_t dim)
+{
+    int y = graph_embed(g, table, vocab, dim);
+    if (!g->failed)
+        g->node[g->nodes - 1].hashed = true;
+    g->hash_rows = vocab;
+    return y;
+}
+
+/* Vectors start on a cache line. */
+static ptrdiff_t new_coef(struct graph *g, size_t dim)
+{
+    ptrdiff_t ref = GRAPH_NONE - 1 - (ptrdiff_t)g->coef_floats;
+    g->coef_floats += (dim + 15) & ~(size_t)15;
+    return ref;
+}
+
+struct graph_pair graph_coef(struct graph *g, enum coef_kind kind, size_t dim, float f,
+                             ptrdiff_t p0, ptrdiff_t p1, ptrdiff_t w)
+{
+    struct graph_pair r = {GRAPH_NONE, GRAPH_NONE};
+    void *p = grow(g->coef, g->coefs, &g->coef_cap, sizeof *g->coef);
+    if (!p) {
+        g->failed = true;
+        return r;
+    }
+    g->coef = p;
+    r.c0 = new_coef(g, dim);
+    if (kind != COEF_SCALE)
+        r.c1 = new_coef(g, dim);
+    g->coef[g->coefs++] = (struct graph_coef){
+        .kind = kind, .dim = dim, .f = f, .p0 = p0, .p1 = p1, .w = w, .c = {r.c0, r.c1}};
+    return r;
 }
 
 int graph_combine(struct graph *g, int x0, ptrdiff_t c0, int x1, ptrdiff_t c1, float gain,
@@ -147,6 +187,27 @@ int graph_attn(struct graph *g, int q, int k, int v, size_t heads, size_t kv_hea
     n->f = scale;
     n->out[1] = lse;
     return n->out[0] = o;
+}
+
+int graph_shift(struct graph *g, int x)
+{
+    size_t dim = g->failed ? 0 : g->value[x].width;
+    int y = new_value(g, dim, false);
+    struct graph_node *n = new_node(g, OP_SHIFT);
+    n->in[0] = x;
+    n->n_in = dim;
+    return n->out[0] = y;
+}
+
+int graph_xsa(struct graph *g, int o, int v, size_t heads, size_t kv_heads)
+{
+    int y = new_value(g, heads * g->head_dim, false);
+    struct graph_node *n = new_node(g, OP_XSA);
+    n->in[0] = o;
+    n->in[1] = v;
+    n->n_out = heads;
+    n->n_in = kv_heads;
+    return n->out[0] = y;
 }
 
 void graph_head(struct graph *g, int h, ptrdiff_t w, size_t vocab, size_t dim, float cap)

@@ -32,6 +32,8 @@ enum graph_op {
     OP_LINEAR_ACT,
     OP_QK,
     OP_ATTN,
+    OP_SHIFT,
+    OP_XSA,
     OP_HEAD,
     OP_TAKE,
 };
@@ -51,18 +53,32 @@ struct graph_value {
 struct graph_node {
     enum graph_op op;
     int in[GRAPH_INS], out[GRAPH_OUTS];
-    ptrdiff_t p[2];      /* parameter offsets or GRAPH_NONE */
-    size_t n_out, n_in;  /* linear: shape; embed, head: vocab, dim; qk, attn: heads, kv_heads */
-    float f;             /* norm gain, slope, soft cap or attention scale */
-    bool tail;           /* runs on the scored rows only */
+    ptrdiff_t p[2];     /* parameter offsets, coefficient references or GRAPH_NONE */
+    size_t n_out, n_in; /* linear: shape; embed, head: vocab, dim; qk, attn, xsa: heads, kv_heads */
+    bool hashed;        /* embed: rows by bigram hash instead of token */
+    float f;            /* norm gain, slope, soft cap or attention scale */
+    bool tail;          /* runs on the scored rows only */
     bool add[GRAPH_INS]; /* backward: the gradient of this input exists already, add to it */
     bool dead;           /* nothing that matters reads its outputs */
+};
+
+/* Coefficient vectors that are computed from parameters (kern_coef) before each run. A combine
+ * takes one where it takes a parameter vector: references are numbers below GRAPH_NONE. */
+struct graph_coef {
+    enum coef_kind kind;
+    size_t dim;
+    float f;
+    ptrdiff_t p0, p1, w; /* parameter offsets or GRAPH_NONE */
+    ptrdiff_t c[2];      /* references; c[1] is GRAPH_NONE for COEF_SCALE */
 };
 
 struct graph {
     struct graph_node *node;
     struct graph_value *value;
-    size_t nodes, values, node_cap, value_cap;
+    struct graph_coef *coef;
+    size_t nodes, values, coefs, node_cap, value_cap, coef_cap;
+    size_t coef_floats;
+    size_t hash_rows; /* rows of the bigram table, 0: none */
     size_t head_dim, rope_dims;
     double rope_base;      /* before any rescaling */
     size_t rope_train_len; /* beyond it the base is rescaled; 0: never */
@@ -74,8 +90,10 @@ struct graph {
     size_t floats; /* size of the activation block */
     struct kern *k;
     float *block, *cos, *sin;
-    uint16_t *ids, *target; /* backend memory: [batch*t], [batch*(t-from)] */
-    int nll;                /* value of the loss per scored row */
+    float *coef_val, *coef_grad;     /* [coef_floats] each; the second when training */
+    uint16_t *ids, *hashed, *target; /* backend memory: [batch*t] twice, [batch*(t-from)] */
+    uint16_t *host_hashed;           /* [batch*t] */
+    int nll;                         /* value of the loss per scored row */
 };
 
 void graph_init(struct graph *g);
@@ -84,6 +102,21 @@ void graph_free(struct graph *g); /* the plan's memory as well; accepts a zeroed
 /* Builders, one per operation (kernels.h defines the mathematics). Parameters are offsets in
  * floats. */
 int graph_embed(struct graph *g, ptrdiff_t table, size_t vocab, size_t dim);
+/* graph_bigram - as graph_embed, rows chosen by a hash of token and previous token: position 0 of a
+ * sequence takes row vocab-1, the others (36313*x_t XOR 27191*x_{t-1}) mod (vocab-1) in 32-bit
+ * arithmetic (BigramHash, #549). One table per graph. */
+int graph_bigram(struct graph *g, ptrdiff_t table, size_t vocab, size_t dim);
+/* graph_coef - references to the vectors of a kern_coef, for graph_combine. p0, p1, w: parameter
+ * offsets or GRAPH_NONE. c1 of the result is GRAPH_NONE for COEF_SCALE. */
+struct graph_pair {
+    ptrdiff_t c0, c1;
+};
+struct graph_pair graph_coef(struct graph *g, enum coef_kind kind, size_t dim, float f,
+                             ptrdiff_t p0, ptrdiff_t p1, ptrdiff_t w);
+/* graph_shift - the row before, zeros at position 0. */
+int graph_shift(struct graph *g, int x);
+/* graph_xsa - attention output o without its component along v. */
+int graph_xsa(struct graph *g, int o, int v, size_t heads, size_t kv_heads);
 /* y = c0*x0 + c1*x1 and, when norm is not NULL, *norm = gain * rms(y). x1, c0, c1 may be
  * GRAPH_NONE. */
 int graph_combine(struct graph *g, int x0, ptrdiff_t c0, int x1, ptrdiff_t c1, float gain,
@@ -115,6 +148,7 @@ enum err_code graph_plan(struct graph *g, struct kern *k, size_t batch, size_t t
  *   ids     host, [batch][t]; target host, [batch][t - from]: targets of the scored positions
  *   nll     host, [batch][t - from], nats; NULL leaves them in the graph
  *
+ * With target NULL the head is left out, and nll must be NULL: see graph_hidden.
  * Fails only for device reasons. Waits for the result when nll is not NULL.
  */
 enum err_code graph_forward(struct graph *g, const float *params, const uint16_t *ids,
@@ -123,6 +157,22 @@ enum err_code graph_forward(struct graph *g, const float *params, const uint16_t
 /* graph_backward - after graph_forward with the same params: grads += gscale * d(sum of nll)/d
  * params. */
 void graph_backward(struct graph *g, const float *params, float *grads, float gscale);
+
+/* graph_hidden - what the head of the last forward read: the final norm at the scored rows,
+ * [batch*(t-from)][dim] in backend memory. Valid until the next graph_forward. */
+const float *graph_hidden(const struct graph *g);
+
+/*
+ * graph_input - input rows of a linear node in the last forward of a training plan (GPTQ's
+ * Hessians). False for other nodes. Several nodes share w when blocks run twice, and x when they
+ * read the same value.
+ */
+struct graph_input {
+    ptrdiff_t w;    /* offset of the weight in the parameter block */
+    const float *x; /* [rows][n_in], backend memory */
+    size_t rows, n_in;
+};
+bool graph_input(const struct graph *g, size_t node, struct graph_input *in);
 
 /* graph_read - copy a value's rows of the last forward to the host (tests, probes). */
 void graph_read(struct graph *g, int value, float *out);

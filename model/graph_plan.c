@@ -92,6 +92,9 @@ static enum err_code prune(struct graph *g, struct err *e)
         for (int o = 0; o < GRAPH_OUTS; o++)
             if (n->out[o] != GRAPH_NONE && need[n->out[o]] > out)
                 out = need[n->out[o]];
+        /* What looks at tokens or at the row before runs on whole sequences. */
+        if (out == NEED_TAIL && (n->op == OP_EMBED || n->op == OP_SHIFT))
+            out = NEED_ALL;
         n->dead = out == NEED_NONE;
         n->tail = out == NEED_TAIL;
         for (int j = 0; j < GRAPH_INS && !n->dead; j++)
@@ -196,7 +199,12 @@ static void mark_kept(struct graph *g, const struct graph_node *n)
             keep(g, n->in[j]);
         keep(g, n->out[0]);
         break;
+    case OP_XSA:
+        keep(g, n->in[0]);
+        keep(g, n->in[1]);
+        break;
     case OP_EMBED:
+    case OP_SHIFT:
     case OP_TAKE:
         break;
     }
@@ -236,7 +244,8 @@ static void find_lives(struct graph *g)
 static bool may_alias(const struct graph *g, const struct graph_node *n, int i)
 {
     const struct graph_value *x, *y;
-    if (g->training || (n->op != OP_QK && n->op != OP_COMBINE) || n->in[0] == GRAPH_NONE)
+    if (g->training || (n->op != OP_QK && n->op != OP_COMBINE && n->op != OP_XSA) ||
+        n->in[0] == GRAPH_NONE)
         return false;
     x = &g->value[n->in[0]];
     y = &g->value[n->out[0]];
@@ -337,6 +346,19 @@ static enum err_code allocate(struct graph *g, struct err *e)
     g->target = g->k->alloc(g->k, rows_of(g, true) * sizeof *g->target);
     if (!g->block || !g->ids || !g->target)
         return err_nomem(e, "activations", bytes);
+    if (g->hash_rows) {
+        g->hashed = g->k->alloc(g->k, rows_of(g, false) * sizeof *g->hashed);
+        g->host_hashed = malloc(rows_of(g, false) * sizeof *g->host_hashed);
+        if (!g->hashed || !g->host_hashed)
+            return err_nomem(e, "bigram rows", rows_of(g, false) * sizeof *g->hashed);
+    }
+    if (g->coefs) {
+        g->coef_val = g->k->alloc(g->k, g->coef_floats * sizeof *g->coef_val);
+        g->coef_grad =
+            g->training ? g->k->alloc(g->k, g->coef_floats * sizeof *g->coef_grad) : NULL;
+        if (!g->coef_val || (g->training && !g->coef_grad))
+            return err_nomem(e, "coefficients", g->coef_floats * sizeof *g->coef_val);
+    }
     return make_tables(g, e);
 }
 

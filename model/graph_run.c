@@ -14,8 +14,11 @@ static float *val(const struct graph *g, int v)
     return v == GRAPH_NONE || g->value[v].at == GRAPH_NONE ? NULL : g->block + g->value[v].at;
 }
 
-static const float *par(const float *params, ptrdiff_t at)
+/* A parameter, or a coefficient vector, by its reference. */
+static const float *par(const struct graph *g, const float *params, ptrdiff_t at)
 {
+    if (at < GRAPH_NONE)
+        return g->coef_val + (GRAPH_NONE - 1 - at);
     return at == GRAPH_NONE ? NULL : params + at;
 }
 
@@ -27,8 +30,8 @@ static struct kern_combine combine_args(const struct graph *g, const struct grap
                                  .rstd = val(g, n->out[2]),
                                  .x0 = val(g, n->in[0]),
                                  .x1 = val(g, n->in[1]),
-                                 .c0 = par(params, n->p[0]),
-                                 .c1 = par(params, n->p[1]),
+                                 .c0 = par(g, params, n->p[0]),
+                                 .c1 = par(g, params, n->p[1]),
                                  .rows = node_rows(g, n),
                                  .dim = n->n_in,
                                  .eps = g->eps,
@@ -41,7 +44,7 @@ static struct kern_qk qk_args(const struct graph *g, const struct graph_node *n,
     return (struct kern_qk){.y = val(g, n->out[0]),
                             .rstd = val(g, n->out[1]),
                             .x = val(g, n->in[0]),
-                            .gain = par(params, n->p[0]),
+                            .gain = par(g, params, n->p[0]),
                             .cos = g->cos,
                             .sin = g->sin,
                             .rows = node_rows(g, n),
@@ -76,12 +79,37 @@ static struct kern_head head_args(const struct graph *g, const struct graph_node
     return (struct kern_head){.nll = val(g, n->out[0]),
                               .lse = val(g, n->out[1]),
                               .h = val(g, n->in[0]),
-                              .w = par(params, n->p[0]),
+                              .w = par(g, params, n->p[0]),
                               .target = g->target,
                               .rows = node_rows(g, n),
                               .dim = n->n_in,
                               .vocab = n->n_out,
                               .cap = n->f};
+}
+
+static struct kern_xsa xsa_args(const struct graph *g, const struct graph_node *n)
+{
+    return (struct kern_xsa){.y = val(g, n->out[0]),
+                             .o = val(g, n->in[0]),
+                             .v = val(g, n->in[1]),
+                             .rows = node_rows(g, n),
+                             .heads = n->n_out,
+                             .kv_heads = n->n_in,
+                             .head_dim = g->head_dim};
+}
+
+static struct kern_coef coef_args(const struct graph *g, const struct graph_coef *c,
+                                  const float *params)
+{
+    return (struct kern_coef){
+        .kind = c->kind,
+        .dim = c->dim,
+        .f = c->f,
+        .c0 = g->coef_val + (GRAPH_NONE - 1 - c->c[0]),
+        .c1 = c->c[1] == GRAPH_NONE ? NULL : g->coef_val + (GRAPH_NONE - 1 - c->c[1]),
+        .p0 = par(g, params, c->p0),
+        .p1 = par(g, params, c->p1),
+        .w = par(g, params, c->w)};
 }
 
 static void run_forward(struct graph *g, const struct graph_node *n, const float *params)
@@ -91,7 +119,7 @@ static void run_forward(struct graph *g, const struct graph_node *n, const float
     float *x = val(g, n->in[0]), *y = val(g, n->out[0]);
     switch (n->op) {
     case OP_EMBED:
-        k->embed_fwd(k, y, par(params, n->p[0]), g->ids, rows, n->n_in);
+        k->embed_fwd(k, y, par(g, params, n->p[0]), n->hashed ? g->hashed : g->ids, rows, n->n_in);
         break;
     case OP_COMBINE: {
         struct kern_combine a = combine_args(g, n, params);
@@ -99,11 +127,11 @@ static void run_forward(struct graph *g, const struct graph_node *n, const float
         break;
     }
     case OP_LINEAR:
-        k->linear_fwd(k, y, x, par(params, n->p[0]), rows, n->n_out, n->n_in);
+        k->linear_fwd(k, y, x, par(g, params, n->p[0]), rows, n->n_out, n->n_in);
         break;
     case OP_LINEAR_ACT:
-        k->linear_act_fwd(k, y, val(g, n->out[1]), x, par(params, n->p[0]), rows, n->n_out, n->n_in,
-                          n->f);
+        k->linear_act_fwd(k, y, val(g, n->out[1]), x, par(g, params, n->p[0]), rows, n->n_out,
+                          n->n_in, n->f);
         break;
     case OP_QK: {
         struct kern_qk a = qk_args(g, n, params);
@@ -113,6 +141,14 @@ static void run_forward(struct graph *g, const struct graph_node *n, const float
     case OP_ATTN: {
         struct kern_attn a = attn_args(g, n);
         k->attn_fwd(k, &a);
+        break;
+    }
+    case OP_SHIFT:
+        k->shift_fwd(k, y, x, g->batch, g->t, n->n_in);
+        break;
+    case OP_XSA: {
+        struct kern_xsa a = xsa_args(g, n);
+        k->xsa_fwd(k, &a);
         break;
     }
     case OP_HEAD: {
@@ -126,18 +162,59 @@ static void run_forward(struct graph *g, const struct graph_node *n, const float
     }
 }
 
+/* Rows of the bigram table. The products wrap as the reference's 32-bit integers do; for up to
+ * 59,000 pieces they do not. The remainder is Python's, which is never negative. */
+static void hash_ids(struct graph *g, const uint16_t *ids)
+{
+    int64_t rows = (int64_t)g->hash_rows - 1;
+    for (size_t i = 0; i < g->batch * g->t; i++) {
+        int64_t h = rows, x = ids[i];
+        if (i % g->t) {
+            uint32_t a = 36313u * (uint32_t)x, b = 27191u * ids[i - 1];
+            h = rows ? (int32_t)(a ^ b) % rows : 0;
+            h += h < 0 ? rows : 0;
+        }
+        g->host_hashed[i] = (uint16_t)h;
+    }
+    g->k->upload(g->k, g->hashed, g->host_hashed, g->batch * g->t * sizeof *g->hashed);
+}
+
 enum err_code graph_forward(struct graph *g, const float *params, const uint16_t *ids,
                             const uint16_t *target, float *nll, struct err *e)
 {
     size_t scored = g->batch * (g->t - g->from);
     g->k->upload(g->k, g->ids, ids, g->batch * g->t * sizeof *ids);
-    g->k->upload(g->k, g->target, target, scored * sizeof *target);
+    if (g->hash_rows)
+        hash_ids(g, ids);
+    if (target)
+        g->k->upload(g->k, g->target, target, scored * sizeof *target);
+    for (size_t i = 0; i < g->coefs; i++) {
+        struct kern_coef a = coef_args(g, &g->coef[i], params);
+        g->k->coef_fwd(g->k, &a);
+    }
     for (size_t i = 0; i < g->nodes; i++)
-        if (!g->node[i].dead)
+        if (!g->node[i].dead && (target || g->node[i].op != OP_HEAD))
             run_forward(g, &g->node[i], params);
     if (nll)
         g->k->download(g->k, nll, val(g, g->nll), scored * sizeof *nll);
     return g->k->sync(g->k, e);
+}
+
+const float *graph_hidden(const struct graph *g)
+{
+    for (size_t i = g->nodes; i-- > 0;)
+        if (g->node[i].op == OP_HEAD)
+            return val(g, g->node[i].in[0]);
+    return NULL;
+}
+
+bool graph_input(const struct graph *g, size_t node, struct graph_input *in)
+{
+    const struct graph_node *n = &g->node[node];
+    if (n->dead || (n->op != OP_LINEAR && n->op != OP_LINEAR_ACT))
+        return false;
+    *in = (struct graph_input){n->p[0], val(g, n->in[0]), node_rows(g, n), n->n_in};
+    return true;
 }
 
 void graph_read(struct graph *g, int value, float *out)
@@ -154,8 +231,10 @@ static float *grad(const struct graph *g, int v)
     return v == GRAPH_NONE || g->value[v].grad == GRAPH_NONE ? NULL : g->block + g->value[v].grad;
 }
 
-static float *gpar(float *grads, ptrdiff_t at)
+static float *gpar(const struct graph *g, float *grads, ptrdiff_t at)
 {
+    if (at < GRAPH_NONE)
+        return g->coef_grad + (GRAPH_NONE - 1 - at);
     return at == GRAPH_NONE ? NULL : grads + at;
 }
 
@@ -176,7 +255,8 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
     float *dy = grad(g, n->out[0]);
     switch (n->op) {
     case OP_EMBED:
-        k->embed_bwd(k, grads + n->p[0], dy, g->ids, rows, n->n_in, n->n_out);
+        k->embed_bwd(k, grads + n->p[0], dy, n->hashed ? g->hashed : g->ids, rows, n->n_in,
+                     n->n_out);
         break;
     case OP_COMBINE: {
         struct kern_combine a = combine_args(g, n, params);
@@ -186,8 +266,8 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dx1 = grad(g, n->in[1]);
         a.add0 = n->add[0];
         a.add1 = n->add[1];
-        a.dc0 = gpar(grads, n->p[0]);
-        a.dc1 = gpar(grads, n->p[1]);
+        a.dc0 = gpar(g, grads, n->p[0]);
+        a.dc1 = gpar(g, grads, n->p[1]);
         k->combine_bwd(k, &a);
         break;
     }
@@ -202,7 +282,7 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         struct kern_qk a = qk_args(g, n, params);
         a.dy = dy;
         a.dx = grad(g, n->in[0]);
-        a.dgain = gpar(grads, n->p[0]);
+        a.dgain = gpar(g, grads, n->p[0]);
         k->qk_bwd(k, &a);
         break;
     }
@@ -212,14 +292,27 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dq = grad(g, n->in[0]);
         a.dk = grad(g, n->in[1]);
         a.dv = grad(g, n->in[2]);
+        a.add_dv = n->add[2];
         k->attn_bwd(k, &a);
+        break;
+    }
+    case OP_SHIFT:
+        k->shift_bwd(k, grad(g, n->in[0]), dy, g->batch, g->t, n->n_in, n->add[0]);
+        break;
+    case OP_XSA: {
+        struct kern_xsa a = xsa_args(g, n);
+        a.dy = dy;
+        a.do_ = grad(g, n->in[0]);
+        a.dv = grad(g, n->in[1]);
+        a.add = n->add[1];
+        k->xsa_bwd(k, &a);
         break;
     }
     case OP_HEAD: {
         struct kern_head a = head_args(g, n, params);
         a.gscale = gscale;
         a.dh = grad(g, n->in[0]);
-        a.dw = gpar(grads, n->p[0]);
+        a.dw = gpar(g, grads, n->p[0]);
         k->head_bwd(k, &a);
         break;
     }
@@ -228,11 +321,27 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
     }
 }
 
+static void coef_backward(struct graph *g, const struct graph_coef *c, const float *params,
+                          float *grads)
+{
+    struct kern_coef a = coef_args(g, c, params);
+    a.dc0 = gpar(g, grads, c->c[0]);
+    a.dc1 = gpar(g, grads, c->c[1]);
+    a.dp0 = gpar(g, grads, c->p0);
+    a.dp1 = gpar(g, grads, c->p1);
+    a.dw = gpar(g, grads, c->w);
+    g->k->coef_bwd(g->k, &a);
+}
+
 void graph_backward(struct graph *g, const float *params, float *grads, float gscale)
 {
+    if (g->coefs)
+        g->k->zero(g->k, g->coef_grad, g->coef_floats * sizeof *g->coef_grad);
     for (size_t i = g->nodes; i-- > 0;)
         if (!g->node[i].dead)
             run_backward(g, &g->node[i], params, grads, gscale);
+    for (size_t i = g->coefs; i-- > 0;)
+        coef_backward(g, &g->coef[i], params, grads);
 }
 
 #endif

@@ -15,7 +15,7 @@
 #include "kernels/err.h"
 #include "model/recipe_keys.h"
 
-enum { RECIPE_STR = 256 };
+enum { RECIPE_STR = 256, RECIPE_LAYERS_MAX = 1024 };
 
 #define RECIPE_FIELD_INT(f)                       int64_t f;
 #define RECIPE_FIELD_NUM(f)                       double f;
@@ -60,6 +60,10 @@ void recipe_help(void (*line)(void *ctx, const char *key, const char *def, const
 
 /* recipe_check - shape constraints (divisibility, ranges); ERR_USAGE with the reason. */
 enum err_code recipe_check(const struct recipe *r, struct err *e);
+
+/* recipe_layers - a list of blocks such as RECUR_LAYERS: "4,5" into out[layers]; returns how many,
+ * or SIZE_MAX when it is no list of distinct numbers below `layers`. */
+size_t recipe_layers(const char *list, size_t layers, size_t *out);
 
 /* Derived values. */
 static inline size_t recipe_head_dim(const struct recipe *r)

@@ -1,6 +1,68 @@
 /* recipe_check.c - which recipes make sense. Shared by every program, the runner included. */
 #include "model/recipe.h"
 
+#include <string.h>
+
+size_t recipe_layers(const char *list, size_t layers, size_t *out)
+{
+    size_t n = 0;
+    while (*list) {
+        size_t v = 0, digits = 0;
+        for (; *list >= '0' && *list <= '9' && v < layers; list++, digits++)
+            v = v * 10 + (size_t)(*list - '0');
+        for (size_t i = 0; i < n; i++)
+            if (out[i] == v)
+                return SIZE_MAX;
+        if (!digits || v >= layers)
+            return SIZE_MAX;
+        out[n++] = v; /* distinct and below layers, so it fits */
+        if (*list == ',' && list[1])
+            list++;
+        else if (*list)
+            return SIZE_MAX;
+    }
+    return n;
+}
+
+/* The switches of the records: each by itself, then what they need of each other. */
+static enum err_code check_switches(const struct recipe *r, struct err *e)
+{
+    size_t layers = (size_t)r->num_layers, list[RECIPE_LAYERS_MAX];
+    bool merge = !strcmp(r->parallel_lanes, "merge"), cross = !strcmp(r->parallel_lanes, "cross");
+    size_t ve = recipe_layers(r->ve_layers, layers, list);
+    size_t recur = recipe_layers(r->recur_layers, layers, list);
+    if (ve == SIZE_MAX)
+        return err_set(e, ERR_USAGE, "VE_LAYERS=%s: must be distinct blocks 0 to %zu, as 9,10",
+                       r->ve_layers, layers - 1);
+    if (recur == SIZE_MAX)
+        return err_set(e, ERR_USAGE, "RECUR_LAYERS=%s: must be distinct blocks 0 to %zu, as 4,5",
+                       r->recur_layers, layers - 1);
+    if (r->ve_enabled && !ve)
+        return err_set(e, ERR_USAGE, "VE_ENABLED=1 needs VE_LAYERS");
+    if (r->xsa_last_n > r->num_layers)
+        return err_set(e, ERR_USAGE, "XSA_LAST_N=%lld: there are %zu blocks",
+                       (long long)r->xsa_last_n, layers);
+    if (r->bigram_vocab_size == 1)
+        return err_set(e, ERR_USAGE, "BIGRAM_VOCAB_SIZE=1: needs at least 2 rows");
+    if (r->skip_gates_enabled && !r->unet_skips)
+        return err_set(e, ERR_USAGE, "SKIP_GATES_ENABLED=1 needs UNET_SKIPS=1");
+    if (!merge && !cross && strcmp(r->parallel_lanes, "off"))
+        return err_set(e, ERR_USAGE, "PARALLEL_LANES=%s: must be off, merge or cross",
+                       r->parallel_lanes);
+    if ((merge || cross) && r->parallel_start_layer >= r->num_layers)
+        return err_set(e, ERR_USAGE,
+                       "PARALLEL_START_LAYER=%lld: the lanes never begin, there are %zu blocks",
+                       (long long)r->parallel_start_layer, layers);
+    for (size_t i = 0; i < recur && cross; i++)
+        if ((int64_t)list[i] < r->parallel_start_layer &&
+            (int64_t)list[recur - 1 - i] >= r->parallel_start_layer)
+            return err_set(e, ERR_USAGE,
+                           "RECUR_LAYERS=%s: with PARALLEL_LANES=cross a second run cannot go back "
+                           "before PARALLEL_START_LAYER=%lld",
+                           r->recur_layers, (long long)r->parallel_start_layer);
+    return ERR_OK;
+}
+
 enum err_code recipe_check(const struct recipe *r, struct err *e)
 {
     const struct {
@@ -8,7 +70,7 @@ enum err_code recipe_check(const struct recipe *r, struct err *e)
         int64_t v, lo, hi;
     } range[] = {
         {"VOCAB_SIZE", r->vocab_size, 1, 65536},
-        {"NUM_LAYERS", r->num_layers, 1, 1024},
+        {"NUM_LAYERS", r->num_layers, 1, RECIPE_LAYERS_MAX},
         {"MODEL_DIM", r->model_dim, 1, 65536},
         {"NUM_HEADS", r->num_heads, 1, 4096},
         {"NUM_KV_HEADS", r->num_kv_heads, 1, 4096},
@@ -16,6 +78,11 @@ enum err_code recipe_check(const struct recipe *r, struct err *e)
         {"EVAL_SEQ_LEN", r->eval_seq_len, 0, 1 << 20},
         {"EVAL_STRIDE", r->eval_stride, 1, 1 << 20},
         {"ROPE_DIMS", r->rope_dims, 0, 65536},
+        {"XSA_LAST_N", r->xsa_last_n, 0, 1024},
+        {"BIGRAM_VOCAB_SIZE", r->bigram_vocab_size, 0, 65536},
+        {"BIGRAM_DIM", r->bigram_dim, 1, 65536},
+        {"VE_DIM", r->ve_dim, 1, 65536},
+        {"PARALLEL_START_LAYER", r->parallel_start_layer, 0, 1024},
     };
     for (size_t i = 0; i < sizeof range / sizeof range[0]; i++)
         if (range[i].v < range[i].lo || range[i].v > range[i].hi)
@@ -35,5 +102,5 @@ enum err_code recipe_check(const struct recipe *r, struct err *e)
                        "MLP_MULT: the hidden width must be at least 1, the factor at most 1024");
     if (r->logit_softcap < 0 || !(r->rope_base > 0) || !(r->rms_eps >= 0))
         return err_set(e, ERR_USAGE, "LOGIT_SOFTCAP, ROPE_BASE and RMS_EPS must not be negative");
-    return ERR_OK;
+    return check_switches(r, e);
 }

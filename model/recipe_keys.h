@@ -24,14 +24,48 @@
     K(INT, LN_SCALE, ln_scale, 0, "1: norms inside block l are scaled by 1/sqrt(l+1)")             \
     K(INT, UNET_SKIPS, unet_skips, 1, "1: decoder half adds the encoder half's outputs")           \
     K(NUM, RMS_EPS, rms_eps, 1.1920929e-7, "epsilon of every RMS norm")                            \
-    K(INT, TRAIN_SEQ_LEN, train_seq_len, 1024, "tokens per training sequence")
+    K(INT, TRAIN_SEQ_LEN, train_seq_len, 1024, "tokens per training sequence")                     \
+    K(INT, XSA_LAST_N, xsa_last_n, 0, "exclusive self attention in the last N blocks")             \
+    K(INT, SMEAR_GATE, smear_gate, 0, "1: each embedding is gated with the one before it")         \
+    K(INT, BIGRAM_VOCAB_SIZE, bigram_vocab_size, 0, "rows of the hashed bigram table, 0: none")    \
+    K(INT, BIGRAM_DIM, bigram_dim, 128, "width of the bigram table")                               \
+    K(INT, VE_ENABLED, ve_enabled, 0, "1: value embeddings in the blocks of VE_LAYERS")            \
+    K(INT, VE_DIM, ve_dim, 128, "width of the value-embedding table")                              \
+    K(STR, VE_LAYERS, ve_layers, "", "blocks with value embeddings: 9,10")                         \
+    K(INT, SKIP_GATES_ENABLED, skip_gates_enabled, 0, "1: U-Net skips through sigmoid gates")      \
+    K(STR, RECUR_LAYERS, recur_layers, "",                                                         \
+      "blocks that run twice in a row: 4,5 (depth recurrence)")                                    \
+    K(INT, SKIP_REUSE_LAST, skip_reuse_last, 0,                                                    \
+      "1: decoder steps beyond the last skip row use it again (#1260); 0: no skip (#1296)")        \
+    K(STR, PARALLEL_LANES, parallel_lanes, "off",                                                  \
+      "attention and MLP lanes: off, merge (#1296) or cross (#1204)")                              \
+    K(INT, PARALLEL_START_LAYER, parallel_start_layer, 7, "first block with two lanes")            \
+    K(INT, EMBED_BF16, embed_bf16, 0,                                                              \
+      "1: embedding tables and their Adam moments are bf16, as in the records")
 
 #define RECIPE_EVAL_KEYS(K)                                                                        \
     K(STR, EVAL_MODE, eval_mode, "sliding", "default of --eval")                                   \
     K(INT, EVAL_SEQ_LEN, eval_seq_len, 0, "tokens per scored window, 0: TRAIN_SEQ_LEN")            \
     K(INT, EVAL_STRIDE, eval_stride, 64, "step of the sliding window; at most its length")         \
     K(STR, EVAL_WINDOWS, eval_windows, "new",                                                      \
-      "sliding window list: new (each token once) or old (as #549, #1263; docs/scoring.md)")
+      "sliding window list: new (each token once) or old (as #549, #1263; docs/scoring.md)")       \
+    K(INT, SLOT_STEPS, slot_steps, 16, "SLOT: AdamW steps per batch of windows")                   \
+    K(NUM, SLOT_LR, slot_lr, 0.008, "SLOT: first learning rate")                                   \
+    K(NUM, SLOT_LR_MIN, slot_lr_min, -1, "SLOT: end of the cosine; -1: constant SLOT_LR")          \
+    K(NUM, SLOT_WD, slot_wd, 0.01, "SLOT: decoupled weight decay (the library default)")           \
+    K(NUM, SLOT_EPS, slot_eps, 1e-8, "SLOT: AdamW epsilon")                                        \
+    K(INT, SLOT_BATCH_SEQS, slot_batch_seqs, 32, "SLOT: windows whose losses are averaged")        \
+    K(INT, SLOT_SHARED, slot_shared, 0,                                                            \
+      "context-only SLOT: 1 one delta per batch of windows (#1276), 0 one per window (causal)")    \
+    K(INT, SLOT_AFTER_TTT, slot_after_ttt, 0,                                                      \
+      "context-only SLOT: 1 on weights that TTT adapted to the whole stream (#1276)")              \
+    K(NUM, TTT_LR, ttt_lr, 0.002, "TTT: SGD rate of the first chunk, cosine to 0")                 \
+    K(INT, TTT_EPOCHS, ttt_epochs, 3, "TTT: passes over a scored chunk")                           \
+    K(INT, TTT_CHUNK_TOKENS, ttt_chunk_tokens, 32768, "TTT: positions scored between updates")     \
+    K(NUM, TTT_MOMENTUM, ttt_momentum, 0.9, "TTT: SGD momentum")                                   \
+    K(INT, TTT_BATCH_SEQS, ttt_batch_seqs, 32, "TTT: sequences per SGD step")                      \
+    K(NUM, TTT_GRAD_CLIP, ttt_grad_clip, 1, "TTT: global gradient norm, 0: no clipping")           \
+    K(INT, TTT_FREEZE_BLOCKS, ttt_freeze_blocks, 0, "TTT: the first N blocks stay as they are")
 
 #define RECIPE_TRAIN_KEYS(K)                                                                       \
     K(STR, RUN_ID, run_id, "", "name of the run in the log; default: the recipe's name and seed")  \
@@ -71,7 +105,30 @@
     K(NUM, BETA2, beta2, 0.95, "AdamW")                                                            \
     K(NUM, ADAM_EPS, adam_eps, 1e-8, "AdamW")                                                      \
     K(NUM, GRAD_CLIP_NORM, grad_clip_norm, 0, "global L2 norm of the gradient, 0: no clipping")    \
-    K(NUM, EMA_DECAY, ema_decay, 0, "exponential average of the weights is saved; 0: none")
+    K(NUM, EMA_DECAY, ema_decay, 0, "exponential average of the weights is saved; 0: none")        \
+    K(STR, LOADER, loader, "sequential", "order of training data: sequential or coprime (#726)")   \
+    K(INT, LOADER_RANKS, loader_ranks, 8, "coprime loader: ranks that the order emulates")         \
+    K(INT, WARMUP_STEPS, warmup_steps, 0,                                                          \
+      "steps run before the clock and undone (weights, optimiser, data); warms caches only")       \
+    K(INT, RECUR_START_STEP, recur_start_step, 0, "RECUR_LAYERS run twice from this step on")      \
+    K(INT, PROJ_DEPTH_INIT, proj_depth_init, 0,                                                    \
+      "1: orthogonal init of the small projections is divided by sqrt(2*NUM_LAYERS) (#1263)")      \
+    K(STR, PROJ_OPTIMIZER, proj_optimizer, "muon",                                                 \
+      "bigram.proj and ve_shared.proj: muon, or adamw as control tensors (#549, #1276)")           \
+    K(INT, MATRIX_BANKS, matrix_banks, 0,                                                          \
+      "1: matrices of a kind lie side by side (Parallel Muon's banks, #549); files are the same")  \
+    K(INT, MUON_BF16, muon_bf16, 0, "1: Muon's gradient and momentum are rounded to bf16 (#549)")  \
+    K(INT, SWA_ENABLED, swa_enabled, 0, "1: snapshots are averaged while the rate is low")         \
+    K(INT, SWA_EVERY, swa_every, 50, "steps between snapshots")                                    \
+    K(NUM, SWA_START_SCALE, swa_start_scale, 0.2, "snapshots begin below this lr multiplier")      \
+    K(INT, SWA_APPLY, swa_apply, 1,                                                                \
+      "1: their mean is what is saved; 0: it is thrown away (#549, #1263, #1276 did)")             \
+    K(NUM, LATE_QAT_THRESHOLD, late_qat_threshold, 0,                                              \
+      "fake-quantised weights (int6 STE) below this lr multiplier; 0: never")                      \
+    K(STR, LATE_QAT_SCOPE, late_qat_scope, "all",                                                  \
+      "what late QAT touches: all matrices, proj (the small ones, #549 eager), none (compiled)")   \
+    K(NUM, GPTQ_RESERVE_SECONDS, gptq_reserve_seconds, 0,                                          \
+      "training stops this long before MAX_WALLCLOCK_SECONDS")
 
 #define RECIPE_QUANT_KEYS(K)                                                                       \
     K(INT, QUANT_BITS, quant_bits, 6, "bits of the block matrices, 2 to 8")                        \
@@ -81,4 +138,26 @@
     K(NUM, QUANT_SCALE_FLOOR, quant_scale_floor, 0,                                                \
       "row scales are at least this/(2^(bits-1)-1); the records have 1")                           \
     K(INT, QUANT_KEEP_NUMEL, quant_keep_numel, 0,                                                  \
-      "matrices up to this size stay fp16, as vectors always do; the records have 65536")
+      "matrices up to this size stay fp16, as vectors always do; the records have 65536")          \
+    K(STR, QUANTIZER, quantizer, "record", "record: the settings below, as published")             \
+    K(STR, QUANT_METHOD, quant_method, "search",                                                   \
+      "integers of the block matrices: search (rounding) or gptq")                                 \
+    K(INT, GPTQ_CALIB_BATCHES, gptq_calib_batches, 64, "GPTQ: batches of calibration data")        \
+    K(INT, GPTQ_BATCH_TOKENS, gptq_batch_tokens, 98304, "GPTQ: tokens of a calibration batch")     \
+    K(STR, GPTQ_DATA, gptq_data, "first",                                                          \
+      "GPTQ: first (the first training batches) or continue (where training stopped, #1263)")      \
+    K(NUM, GPTQ_DAMP, gptq_damp, 0.01, "GPTQ: damping, times the mean of the Hessian's diagonal")  \
+    K(NUM, GPTQ_COLLECT_DAMP, gptq_collect_damp, 0,                                                \
+      "GPTQ: the same once more when the Hessian is collected (#1263: 0.01)")                      \
+    K(INT, GPTQ_BLOCK, gptq_block, 128, "GPTQ: columns per block")                                 \
+    K(INT, MIXED_QUANT, mixed_quant, 0, "1: only the N_INT6_LAYERS most sensitive are int6")       \
+    K(INT, N_INT6_LAYERS, n_int6_layers, 60, "matrices that stay int6, the others become int5")    \
+    K(INT, PRUNE_TARGET_BYTES, prune_target_bytes, 0,                                              \
+      "integers of +-1 are zeroed until file and code fit this; 0: never")                         \
+    K(INT, PRUNE_CODE_BYTES, prune_code_bytes, 0, "bytes of code that count against it")           \
+    K(STR, PRUNE_SEARCH, prune_search, "once",                                                     \
+      "once (8 per byte of excess, #1296) or fit (the fewest that fit, #1019)")                    \
+    K(STR, COMPRESSOR, compressor, "brotli", "of the record's file: brotli, zstd, lzma or zlib")   \
+    K(INT, COMPRESSOR_LEVEL, compressor_level, 0,                                                  \
+      "its level; 0: brotli 11, zstd 22, lzma 6, zlib 9")                                          \
+    K(INT, BYTE_SHUFFLE, byte_shuffle, 0, "stride of the byte shuffle before it, 0: none")

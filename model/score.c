@@ -64,8 +64,8 @@ static enum err_code shape(struct scorer *s, size_t batch, size_t len, size_t fr
         return ERR_OK;
     graph_free(&s->g);
     s->batch = 0;
-    if ((rc = gpt_graph(s->m, &s->g, e)) ||
-        (rc = graph_plan(&s->g, s->k, batch, len, from, false, e)))
+    gpt_graph(s->m, &s->g, true);
+    if ((rc = graph_plan(&s->g, s->k, batch, len, from, false, e)))
         return rc;
     s->batch = batch;
     s->len = len;

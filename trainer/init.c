@@ -134,21 +134,28 @@ enum err_code init_orthogonal(struct rng *g, float *w, size_t rows, size_t cols,
     return ERR_OK;
 }
 
+/* INIT=orthogonal is for matrices of at least this many rows and columns, as in the records; what
+ * is smaller keeps the uniform default of torch's linear layers. */
+enum { ORTHOGONAL_MIN = 64 };
+
 static enum err_code fill_matrix(const struct recipe *r, const struct gpt_param *p, struct rng *g,
                                  float *w, struct err *e)
 {
-    size_t slices = p->ndim == 3 ? p->shape[0] : 1;
-    size_t rows = p->shape[p->ndim - 2], cols = p->shape[p->ndim - 1];
-    if (strcmp(r->init, "uniform") == 0) {
+    size_t rows = p->shape[0], cols = p->shape[1];
+    bool orthogonal = strcmp(r->init, "orthogonal") == 0;
+    enum err_code rc;
+    if (!orthogonal && strcmp(r->init, "uniform") != 0)
+        return err_set(e, ERR_USAGE, "INIT=%s: expected uniform or orthogonal", r->init);
+    if (!orthogonal || rows < ORTHOGONAL_MIN || cols < ORTHOGONAL_MIN) {
         fill_uniform(g, w, p->size, 1.0 / sqrt((double)cols));
         return ERR_OK;
     }
-    if (strcmp(r->init, "orthogonal") != 0)
-        return err_set(e, ERR_USAGE, "INIT=%s: expected uniform or orthogonal", r->init);
-    for (size_t s = 0; s < slices; s++) {
-        enum err_code rc = init_orthogonal(g, w + s * rows * cols, rows, cols, e);
-        if (rc)
-            return rc;
+    if ((rc = init_orthogonal(g, w, rows, cols, e)))
+        return rc;
+    if (p->init == INIT_PROJ && r->proj_depth_init) {
+        float depth = (float)(1.0 / sqrt(2.0 * (double)r->num_layers));
+        for (size_t i = 0; i < p->size; i++)
+            w[i] *= depth;
     }
     return ERR_OK;
 }
@@ -162,20 +169,15 @@ enum err_code init_params(const struct gpt *m, float *params, struct err *e)
         struct rng g;
         rng_seed(&g, (uint64_t)m->r.seed, p->name);
         switch (p->init) {
-        case INIT_NORMAL_EMBED:
-            fill_normal(&g, w, p->size, m->r.tie_embeddings ? m->r.tied_embed_init_std : 1.0);
+        case INIT_CONST:
+            fill_value(w, p->size, p->value);
+            break;
+        case INIT_NORMAL:
+            fill_normal(&g, w, p->size, p->value);
             break;
         case INIT_MATRIX:
+        case INIT_PROJ:
             rc = fill_matrix(&m->r, p, &g, w, e);
-            break;
-        case INIT_ZERO:
-            fill_value(w, p->size, 0.0);
-            break;
-        case INIT_ONE:
-            fill_value(w, p->size, 1.0);
-            break;
-        case INIT_QK_GAIN:
-            fill_value(w, p->size, m->r.qk_gain_init);
             break;
         case INIT_MIX:
             fill_value(w, p->size / 2, 1.0);

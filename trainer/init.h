@@ -6,12 +6,16 @@
  * elementary functions and fixed orders only, so one seed means the same bits everywhere. The
  * values are not those that PyTorch draws for the same seed, only their distributions:
  *
- *   INIT_NORMAL_EMBED  N(0, TIED_EMBED_INIT_STD^2); untied: N(0, 1), torch's embedding default
- *   INIT_MATRIX        INIT=uniform: U(-1/sqrt(n_in), 1/sqrt(n_in)), torch's linear default
- *                      INIT=orthogonal: Q of the QR decomposition of a Gaussian matrix, R's
- *                      diagonal positive; orthonormal rows when rows <= cols, else orthonormal
- *                      columns; 3-D parameters slice by slice
- *   INIT_ZERO, INIT_ONE, INIT_QK_GAIN (QK_GAIN_INIT), INIT_MIX (first row 1, second row 0)
+ *   INIT_CONST   the parameter's value
+ *   INIT_NORMAL  N(0, value^2)
+ *   INIT_MATRIX  INIT=uniform: U(-1/sqrt(n_in), 1/sqrt(n_in)), torch's linear default
+ *                INIT=orthogonal: Q of the QR decomposition of a Gaussian matrix, R's diagonal
+ *                positive: orthonormal rows when rows <= cols, else orthonormal columns. Matrices
+ *                with fewer than 64 rows or columns stay uniform, as in the records
+ *   INIT_PROJ    INIT_MATRIX; with PROJ_DEPTH_INIT an orthogonal one is divided by
+ *                sqrt(2 NUM_LAYERS) (#1263). In the records a small one starts at zero, and with
+ *                it, when its table is zero as well, never moves: here it starts uniform
+ *   INIT_MIX     first row 1, second row 0
  */
 #ifndef TRAINER_INIT_H
 #define TRAINER_INIT_H

@@ -64,8 +64,8 @@ static enum err_code one_sequence(const struct gpt *m, struct kern *k, size_t *b
     struct graph g;
     enum err_code rc;
     graph_init(&g);
-    if (!(rc = gpt_graph(m, &g, e)) &&
-        !(rc = graph_plan(&g, k, 1, (size_t)m->r.train_seq_len, 0, true, e)))
+    gpt_graph(m, &g, true); /* recurrence only makes it larger */
+    if (!(rc = graph_plan(&g, k, 1, (size_t)m->r.train_seq_len, 0, true, e)))
         *bytes = g.floats * sizeof(float);
     graph_free(&g);
     return rc;

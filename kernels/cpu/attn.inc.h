@@ -114,18 +114,21 @@ static void attn_copy(float *dst, size_t ld, size_t rows, const float *src, size
 }
 
 /*
- * dst[n][dim] (row stride `stride`) = src[dim][ld] transposed, + 0. Rows of src up to a multiple of
- * 16 and columns up to a multiple of 4 are there to be read.
+ * dst[n][dim] (row stride `stride`) = src[dim][ld] transposed, + 0 or, with add, + dst. Rows of src
+ * up to a multiple of 16 and columns up to a multiple of 4 are there to be read.
  */
-static void attn_store(float *dst, size_t stride, const float *src, size_t ld, size_t n, size_t dim)
+static void attn_store(float *dst, size_t stride, const float *src, size_t ld, size_t n, size_t dim,
+                       bool add)
 {
     for (size_t d = 0; d < dim; d += 16)
         for (size_t i = 0; i < n; i += 4) {
             v16 col[4];
             v16_load_cols4(src + d * ld + i, ld, col);
-            for (size_t q = 0; q < cpu_min(4, n - i); q++)
-                rows_put(dst + (i + q) * stride + d, v16_add(col[q], v16_zero()),
-                         rows_lanes(d, dim));
+            for (size_t q = 0; q < cpu_min(4, n - i); q++) {
+                size_t lanes = rows_lanes(d, dim);
+                float *to = dst + (i + q) * stride + d;
+                rows_put(to, v16_add(col[q], add ? rows_get(to, lanes) : v16_zero()), lanes);
+            }
         }
 }
 
@@ -229,7 +232,7 @@ static void attn_run_panel(const struct kern_attn *a, const struct attn_panel *w
         v16_store(inv, v16_div(v16_set1(1.0f), v16_load(w->l + c)));
         attn_scale(w, c, inv);
     }
-    attn_store(a->o + at, stride, w->o, ATTN_NR, n, a->head_dim);
+    attn_store(a->o + at, stride, w->o, ATTN_NR, n, a->head_dim, false);
     if (a->lse)
         rows_lse(a->lse + (b * a->heads + h) * a->tq + j0, w->m, w->l, n);
 }

@@ -144,8 +144,8 @@ static void attn_bwd_task(void *ctx, size_t task, size_t thread)
         attn_copy(w.k, ld, ATTN_KEYS, a->k + from, stride, n, dim);
         pack_b(w.kt, w.k, ld, true, dim, ATTN_KEYS);
         attn_bwd_block(a, &w, key);
-        attn_store(a->dk + from, stride, w.dkt, ATTN_KEYS, n, dim);
-        attn_store(a->dv + from, stride, w.dvt, ATTN_KEYS, n, dim);
+        attn_store(a->dk + from, stride, w.dkt, ATTN_KEYS, n, dim, false);
+        attn_store(a->dv + from, stride, w.dvt, ATTN_KEYS, n, dim, a->add_dv);
     }
     for (size_t h = 0; h < group; h++) {
         float *dq = a->dq + (b * a->tq * a->heads + g * group + h) * dim;

@@ -118,23 +118,30 @@ static void adamw(struct kern *k, const struct kern_adamw *a)
     cpu_parallel(k->impl, adamw_task, &j, cpu_ceil_div(a->n, ELEM_BLOCK));
 }
 
-static void sumsq_task(void *ctx, size_t task, size_t thread)
+/* At most ELEM_BLOCK elements. */
+static double sumsq_block(const float *x, size_t n)
 {
-    const struct elem_job *j = ctx;
-    (void)thread;
     double part[16] = {0};
-    size_t i = task * ELEM_BLOCK, end = elem_end(j, task);
+    size_t i = 0;
     /* The square of a float is exact in double, so it does not matter whether this becomes an fma.
      */
-    for (; end - i >= 16; i += 16)
+    for (; n - i >= 16; i += 16)
         for (size_t l = 0; l < 16; l++)
-            part[l] += (double)j->x[i + l] * j->x[i + l];
-    for (size_t l = 0; i + l < end; l++)
-        part[l] += (double)j->x[i + l] * j->x[i + l];
+            part[l] += (double)x[i + l] * x[i + l];
+    for (size_t l = 0; i + l < n; l++)
+        part[l] += (double)x[i + l] * x[i + l];
     for (size_t h = 8; h; h /= 2)
         for (size_t l = 0; l < h; l++)
             part[l] += part[l + h];
-    j->sums[task] = part[0];
+    return part[0];
+}
+
+static void sumsq_task(void *ctx, size_t task, size_t thread)
+{
+    const struct elem_job *j = ctx;
+    size_t at = task * ELEM_BLOCK;
+    (void)thread;
+    j->sums[task] = sumsq_block(j->x + at, elem_end(j, task) - at);
 }
 
 static double sumsq(struct kern *k, const float *x, size_t n)
@@ -173,6 +180,56 @@ static void row_normalize(struct kern *k, float *x, size_t rows, size_t dim, flo
 {
     struct elem_job j = {.y = x, .dim = dim, .a = eps};
     cpu_parallel(k->impl, row_normalize_task, &j, rows);
+}
+
+/* x to the nearest number with bf16's 8 significant bits, ties to even. A NaN stays one. */
+static float elem_bf16(float x)
+{
+    uint32_t u = s_bits(x), rounded = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
+    return s_from_bits((u & 0x7fffffffu) > 0x7f800000u ? u : rounded);
+}
+
+static void round_bf16_task(void *ctx, size_t task, size_t thread)
+{
+    const struct elem_job *j = ctx;
+    (void)thread;
+    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i++)
+        j->y[i] = elem_bf16(j->y[i]);
+}
+
+static void round_bf16(struct kern *k, float *x, size_t n)
+{
+    struct elem_job j = {.y = x, .n = n};
+    cpu_parallel(k->impl, round_bf16_task, &j, cpu_ceil_div(n, ELEM_BLOCK));
+}
+
+static void fake_quant_task(void *ctx, size_t task, size_t thread)
+{
+    const struct elem_job *j = ctx;
+    (void)thread;
+    const float *x = j->x + task * j->dim;
+    float *y = j->y + task * j->dim;
+    v16 most = v16_zero();
+    for (size_t i = 0; i < j->dim; i += 16)
+        most = v16_max(v16_abs(v16_load_n(x + i, elem_lanes(i, j->dim))), most);
+    float s = v16_hmax(most) / j->a;
+    v16 scale = v16_max(v16_set1(s), v16_set1(j->b)), round = v16_set1(V16_ROUND);
+    for (size_t i = 0; i < j->dim; i += 16) {
+        size_t lanes = elem_lanes(i, j->dim);
+        v16 q = v16_div(v16_load_n(x + i, lanes), scale);
+        q = v16_sub(v16_add(q, round), round); /* |q| is at most `levels`: exact */
+        v16_store_n(y + i, v16_mul(q, scale), lanes);
+    }
+}
+
+static void fake_quant(struct kern *k, float *y, const float *x, size_t rows, size_t dim,
+                       float levels, float floor)
+{
+    const float smallest = 0x1p-24f;
+    float least = floor / levels;
+    struct elem_job j = {.y = y, .x = x, .dim = dim, .a = levels};
+    j.b = least > smallest ? least : smallest;
+    cpu_parallel(k->impl, fake_quant_task, &j, rows);
 }
 
 #endif

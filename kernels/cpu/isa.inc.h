@@ -10,8 +10,12 @@
 #include "kernels/cpu/gemm.inc.h"
 #include "kernels/cpu/elem.inc.h"
 #include "kernels/cpu/rows.inc.h"
+#include "kernels/cpu/xsa.inc.h"
+#include "kernels/cpu/coef.inc.h"
 #include "kernels/cpu/attn.inc.h"
 #include "kernels/cpu/head.inc.h"
+#include "kernels/cpu/ns.inc.h"
+#include "kernels/cpu/slot.inc.h"
 
 const struct kern ISA_TABLE = {
     .name = ISA_NAME,
@@ -20,24 +24,35 @@ const struct kern ISA_TABLE = {
     .combine_fwd = combine_fwd,
     .linear_fwd = linear_fwd,
     .linear_act_fwd = linear_act_fwd,
+    .shift_fwd = shift_fwd,
+    .xsa_fwd = xsa_fwd,
+    .coef_fwd = coef_fwd,
     .qk_fwd = qk_fwd,
     .attn_fwd = attn_fwd,
     .head_fwd = head_fwd,
     .head_logits = head_logits,
+    .slot_fwd = slot_fwd,
 #ifndef KERN_FORWARD_ONLY
     .embed_bwd = embed_bwd,
     .combine_bwd = combine_bwd,
     .linear_bwd_x = linear_bwd_x,
     .linear_bwd_w = linear_bwd_w,
+    .shift_bwd = shift_bwd,
+    .xsa_bwd = xsa_bwd,
+    .coef_bwd = coef_bwd,
     .mul = mul,
     .add = add,
     .qk_bwd = qk_bwd,
     .attn_bwd = attn_bwd,
     .head_bwd = head_bwd,
+    .slot_bwd = slot_bwd,
     .gemm = gemm,
     .adamw = adamw,
     .axpby = axpby,
     .sumsq = sumsq,
     .row_normalize = row_normalize,
+    .newton_schulz = newton_schulz,
+    .round_bf16 = round_bf16,
+    .fake_quant = fake_quant,
 #endif
 };

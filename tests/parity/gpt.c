@@ -12,9 +12,9 @@
 static const struct {
     const char *key, *neutral;
 } features[] = {
-    {"XSA_LAST_N", "0"},      {"VE_ENABLED", "0"},          {"BIGRAM_VOCAB_SIZE", "0"},
-    {"RECUR_LAYERS", ""},     {"PARALLEL_START_LAYER", ""}, {"SKIP_GATES_ENABLED", "0"},
-    {"GATED_ATTENTION", "0"}, {"VALUE_RESIDUAL", "0"},      {"PARALLEL_RESIDUAL", "0"},
+    {"GATED_ATTENTION", "0"},
+    {"VALUE_RESIDUAL", "0"},
+    {"PARALLEL_RESIDUAL", "0"},
 };
 enum { FEATURES = sizeof features / sizeof features[0] };
 
@@ -74,6 +74,9 @@ static bool fixture_recipe(struct check *c, struct recipe *r)
     set(c, r, "MLP_SLOPE", of549 || of1296 ? "0.5" : "0");
     set(c, r, "ROPE_TRAIN_LEN", of549 ? "1024" : of1296 ? "0" : "-1");
     set(c, r, "UNET_SKIPS", find(c, "param.skip_weights") ? "1" : "0");
+    set(c, r, "SMEAR_GATE", find(c, "param.smear.gate") ? "1" : "0");
+    set(c, r, "PARALLEL_LANES", find(c, "param.lane_merge") ? "merge" : "off");
+    set(c, r, "SKIP_REUSE_LAST", of1296 && !find(c, "param.lane_merge") ? "1" : "0");
     return !c->missing[0] && !c->fails;
 }
 

@@ -294,7 +294,8 @@ static enum err_code train_step(struct err *e)
         goto out;
     }
     tiny_randomise(&m, params, 1);
-    if ((rc = gpt_graph(&m, &g, e)) || (rc = graph_plan(&g, k, 2, 16, 0, true, e)) ||
+    gpt_graph(&m, &g, true);
+    if ((rc = graph_plan(&g, k, 2, 16, 0, true, e)) ||
         (rc = graph_forward(&g, params, tok, tok + 1, nll, e)))
         goto out;
     graph_backward(&g, params, grads, 1);

@@ -1,0 +1,149 @@
+/*
+ * slot.inc.h - SLOT's share of the head: losses of cached logits that are shifted per group, and
+ * the gradient of the shift (kern_slot in kernels.h). Included after head.inc.h.
+ *
+ * slot_fwd is head.inc.h's loss of z + u, block by block of the vocabulary, so with u = 0 it has
+ * the bits of head_fwd. slot_bwd needs all of a row at once: tanh and maximum in one pass,
+ * exponentials and their sum (16 partials and halving over the row) in a second, dz and the sum
+ * over rows in a third; a row of each stays in the cache. Tasks are blocks of KERN_ROW_BLOCK rows,
+ * whose sums lie side by side until they are added, ascending, by tasks that own columns.
+ */
+
+enum {
+    SLOT_SUMS = 1 << 22, /* floats of block sums at a time; at least one group's */
+    SLOT_COLS = 256,     /* columns of a task that adds block sums */
+};
+
+struct slot_job {
+    const struct kern_slot *a;
+    struct cpu *cpu;
+    float *sums;           /* [groups][blocks][vocab] */
+    size_t group0, groups; /* the groups of this call */
+    size_t blocks;         /* of rows, in a group */
+    float inv;
+};
+
+/* to[0..n) = the logits z[0..n) of group g, before the soft cap, shifted; v is the first entry. */
+static void slot_shift(const struct kern_slot *a, float *to, const float *z, size_t g, size_t v,
+                       size_t n)
+{
+    const float *u = a->u ? a->u + g / a->per * a->vocab + v : NULL;
+    for (size_t i = 0; i < n; i += 16) {
+        size_t lanes = rows_lanes(i, n);
+        v16 x = rows_get(z + i, lanes);
+        rows_put(to + i, u ? v16_add(x, rows_get(u + i, lanes)) : x, lanes);
+    }
+}
+
+static void slot_fwd_task(void *ctx, size_t task, size_t thread)
+{
+    const struct slot_job *j = ctx;
+    const struct kern_slot *a = j->a;
+    size_t g = task / j->blocks, r0 = task % j->blocks * KERN_ROW_BLOCK;
+    size_t rows = cpu_min(KERN_ROW_BLOCK, a->rows - r0), at = g * a->step + r0;
+    float *z = cpu_scratch(j->cpu, thread), *m = z + HEAD_BLOCK, *s = m + KERN_ROW_BLOCK;
+    const struct kern_head h = {.target = a->target + at, .cap = a->cap};
+    struct head_job head = {.a = &h, .m = m, .s = s, .hit = s + KERN_ROW_BLOCK, .inv = j->inv};
+    for (size_t r = 0; r < rows; r++) {
+        m[r] = -INFINITY;
+        s[r] = 0;
+        for (size_t v = 0; v < a->vocab; v += HEAD_BLOCK) {
+            size_t n = cpu_min(HEAD_BLOCK, a->vocab - v);
+            slot_shift(a, z, a->z + (at + r) * a->vocab + v, g, v, n);
+            head_row(&head, r, z, v, n);
+        }
+    }
+    rows_lse(m, m, s, rows);
+    for (size_t r = 0; r < rows; r++)
+        a->nll[g * a->rows + r0 + r] = m[r] - head.hit[r];
+}
+
+static void slot_fwd(struct kern *k, const struct kern_slot *a)
+{
+    struct slot_job j = {.a = a, .cpu = k->impl, .blocks = rows_blocks(a->rows)};
+    j.inv = head_inv(a->cap);
+    if (cpu_reserve(j.cpu, 0, HEAD_BLOCK + 3 * KERN_ROW_BLOCK))
+        cpu_parallel(j.cpu, slot_fwd_task, &j, a->groups * j.blocks);
+}
+
+#ifndef KERN_FORWARD_ONLY
+/* sum[0..vocab) += dz of one row; e and t are rows of scratch. */
+static void slot_row(const struct slot_job *j, float *sum, float *e, float *t, size_t g, size_t row)
+{
+    const struct kern_slot *a = j->a;
+    size_t n = a->vocab, vectors = cpu_ceil_div(n, 16), target = a->target[row];
+    v16 one = v16_set1(1.0f), max = v16_set1(-INFINITY);
+    _Alignas(64) float top[16], part[16] = {0}, one_hot[16];
+    slot_shift(a, e, a->z + row * n, g, 0, n);
+    for (size_t i = n; i < vectors * 16; i++)
+        e[i] = -INFINITY; /* contributes nothing to maximum and sum, with a cap as without */
+    for (size_t i = 0; i < n; i += 16) {
+        v16 tanh = v16_zero(), l = head_cap(v16_load(e + i), a->cap, j->inv, &tanh);
+        v16_store(t + i, tanh);
+        rows_put(e + i, l, rows_lanes(i, n));
+        max = v16_max(v16_load(e + i), max);
+    }
+    v16_store(top, v16_set1(v16_hmax(max)));
+    rows_exp(e, 16, vectors, top, part, 1);
+    v16 inv = v16_div(one, v16_set1(v16_sum(v16_load(part)))), scale = v16_set1(a->gscale);
+    for (size_t i = 0; i < n; i += 16) {
+        size_t lanes = rows_lanes(i, n);
+        v16 p = v16_mul(v16_load(e + i), inv);
+        if (target - i < 16) {
+            v16_store(one_hot, v16_zero());
+            one_hot[target - i] = 1.0f;
+            p = v16_sub(p, v16_load(one_hot));
+        }
+        if (a->cap != 0.0f) {
+            v16 tanh = v16_load(t + i);
+            p = v16_mul(p, v16_fma(v16_sub(v16_zero(), tanh), tanh, one));
+        }
+        rows_put(sum + i, v16_fma(p, scale, rows_get(sum + i, lanes)), lanes);
+    }
+}
+
+static void slot_bwd_task(void *ctx, size_t task, size_t thread)
+{
+    const struct slot_job *j = ctx;
+    const struct kern_slot *a = j->a;
+    size_t g = j->group0 + task / j->blocks, r0 = task % j->blocks * KERN_ROW_BLOCK;
+    size_t rows = cpu_min(KERN_ROW_BLOCK, a->rows - r0), padded = cpu_ceil_div(a->vocab, 16) * 16;
+    float *sum = j->sums + task * a->vocab, *e = cpu_scratch(j->cpu, thread);
+    for (size_t i = 0; i < a->vocab; i++)
+        sum[i] = 0;
+    for (size_t r = 0; r < rows; r++)
+        slot_row(j, sum, e, e + padded, g, g * a->step + r0 + r);
+}
+
+/* The block sums of all groups, in order, for some columns. */
+static void slot_add_task(void *ctx, size_t task, size_t thread)
+{
+    const struct slot_job *j = ctx;
+    size_t n = j->a->vocab, from = task * SLOT_COLS, to = cpu_min(from + SLOT_COLS, n);
+    (void)thread;
+    for (size_t b = 0; b < j->groups * j->blocks; b++) {
+        float *du = j->a->du + (j->group0 + b / j->blocks) / j->a->per * n;
+        const float *sum = j->sums + b * n;
+        for (size_t i = from; i < to; i += 16) {
+            size_t lanes = rows_lanes(i, to);
+            rows_put(du + i, v16_add(rows_get(du + i, lanes), rows_get(sum + i, lanes)), lanes);
+        }
+    }
+}
+
+static void slot_bwd(struct kern *k, const struct kern_slot *a)
+{
+    struct slot_job j = {.a = a, .cpu = k->impl, .blocks = rows_blocks(a->rows)};
+    size_t group = j.blocks * a->vocab, most = group ? SLOT_SUMS / group : 0;
+    most = cpu_min(most ? most : 1, a->groups);
+    j.inv = head_inv(a->cap);
+    if (!group || !cpu_reserve(j.cpu, most * group, 2 * cpu_ceil_div(a->vocab, 16) * 16))
+        return;
+    j.sums = cpu_shared(j.cpu);
+    for (; j.group0 < a->groups; j.group0 += most) {
+        j.groups = cpu_min(most, a->groups - j.group0);
+        cpu_parallel(j.cpu, slot_bwd_task, &j, j.groups * j.blocks);
+        cpu_parallel(j.cpu, slot_add_task, &j, cpu_ceil_div(a->vocab, SLOT_COLS));
+    }
+}
+#endif
