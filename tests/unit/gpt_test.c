@@ -297,6 +297,22 @@ static const char *const recipes[] = {
     "MODEL_DIM=21\nNUM_HEADS=3\nNUM_KV_HEADS=1\nROPE_DIMS=4\nMLP_MULT=1.4\nVOCAB_SIZE=19",
     "MODEL_DIM=6\nNUM_HEADS=1\nNUM_KV_HEADS=1\nNUM_LAYERS=2\nVOCAB_SIZE=5\nMLP_MULT=0.5",
     "NUM_LAYERS=2\nTRAIN_SEQ_LEN=8", /* rotary base rescaled */
+    "XSA_LAST_N=2",
+    "XSA_LAST_N=3\nNUM_KV_HEADS=1\nMODEL_DIM=40\nROPE_DIMS=4\nNUM_LAYERS=4",
+    "SMEAR_GATE=1",
+    "BIGRAM_VOCAB_SIZE=11\nBIGRAM_DIM=10\nSMEAR_GATE=1",
+    "BIGRAM_VOCAB_SIZE=5\nBIGRAM_DIM=24", /* no projection */
+    "VE_ENABLED=1\nVE_DIM=5\nVE_LAYERS=2,0\nXSA_LAST_N=3",
+    "VE_ENABLED=1\nVE_DIM=12\nVE_LAYERS=1", /* no projection */
+    "SKIP_GATES_ENABLED=1\nNUM_LAYERS=4",
+    "RECUR_LAYERS=1\nXSA_LAST_N=3\nVE_ENABLED=1\nVE_DIM=5\nVE_LAYERS=1",
+    "RECUR_LAYERS=2,3\nNUM_LAYERS=5\nSKIP_GATES_ENABLED=1\nSKIP_REUSE_LAST=1\nLN_SCALE=1",
+    "PARALLEL_LANES=merge\nPARALLEL_START_LAYER=3\nNUM_LAYERS=5\nRECUR_LAYERS=2",
+    "PARALLEL_LANES=merge\nPARALLEL_START_LAYER=2\nNUM_LAYERS=4\nXSA_LAST_N=4\n"
+    "SKIP_GATES_ENABLED=1\nVE_ENABLED=1\nVE_DIM=7\nVE_LAYERS=2,3\nMATRIX_BANKS=1",
+    "PARALLEL_LANES=cross\nPARALLEL_START_LAYER=1\nNUM_LAYERS=4\nSKIP_GATES_ENABLED=1",
+    "PARALLEL_LANES=cross\nPARALLEL_START_LAYER=3\nNUM_LAYERS=4\nRECUR_LAYERS=1",
+    "MATRIX_BANKS=1\nTIE_EMBEDDINGS=0",
 };
 
 struct probe {
@@ -366,11 +382,11 @@ static void check_tensor(struct probe *p, const struct gpt_param *x, const float
             want += (double)u[i] * (double)g[i];
         }
         eps = 4e-3 / norm;
-        if (eps > (turn ? 0.005 : 0.05))
-            eps = turn ? 0.005 : 0.05;
+        if (eps > (turn && x->size > 1 ? 0.005 : 0.05))
+            eps = turn && x->size > 1 ? 0.005 : 0.05;
         have = derivative(p, x, u, eps);
         noise = 4e-7 / eps;
-        if (noise > 0.2 * norm)
+        if (noise > (x->size > 1 ? 0.2 : 0.5) * norm) /* a scalar's parts cancel by chance */
             fail_msg("recipe \"%s\": %s: gradient %g, noise %g: the check would say nothing",
                      recipe, x->name, norm, noise);
         if (!(fabs(have - want) <= 4e-3 * norm + noise))
@@ -461,7 +477,8 @@ static void micro_batches(void **state)
                     d += pow((double)whole[q] - (double)part[q], 2);
                     n += pow((double)whole[q], 2);
                 }
-                if (!(sqrt(d) <= 2e-6 * sqrt(n)))
+                /* The parts of a scalar's gradient may cancel, their rounding does not. */
+                if (!(sqrt(d) <= (x->size > 1 ? 2e-6 : 2e-5) * sqrt(n)))
                     fail_msg("recipe \"%s\", micro-batches of %zu: %s: relative difference %g",
                              recipes[r], micro[i], x->name, sqrt(d / n));
             }

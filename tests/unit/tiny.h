@@ -86,7 +86,8 @@ static inline void tiny_plan(const struct tiny *t, struct graph *g, size_t batch
 {
     struct err e = {0};
     graph_init(g);
-    if (gpt_graph(&t->m, g, &e) || graph_plan(g, t->k, batch, len, from, training, &e))
+    gpt_graph(&t->m, g, true);
+    if (graph_plan(g, t->k, batch, len, from, training, &e))
         fail_msg("%s", e.msg);
 }
 
