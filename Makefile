@@ -11,7 +11,7 @@ BIN     ?= bin
 WARN     = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 # -ffp-contract=off: a fused multiply-add happens where the source says so and nowhere else.
 CFLAGS   = -std=c17 -O2 -g -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -pthread $(SAN)
-LDLIBS   = -lcjson -llzma -lzstd -lxxhash -lseccomp -lm
+LDLIBS   = -lcjson -lzip -lbrotlienc -lbrotlidec -llzma -lzstd -lz -lxxhash -lseccomp -lm
 SAN     ?=
 ifeq ($(V),)
 Q = @
@@ -21,7 +21,7 @@ MAKEFLAGS += --jobs=$(shell nproc)
 
 # Debian packages: to build, to run the demo, to run the tests.
 DEPS      := gcc libc6-dev musl-tools libcjson-dev liblzma-dev libzstd-dev libxxhash-dev \
-             libseccomp-dev xz-utils bzip2 zstd sentencepiece
+             libseccomp-dev libzip-dev libbrotli-dev zlib1g-dev xz-utils bzip2 zstd sentencepiece
 DEPS_DEMO := dict-gcide bible-kjv bible-kjv-text debian-handbook
 DEPS_TEST := libcmocka-dev curl python3-minimal
 
@@ -166,6 +166,15 @@ $(B)/tests/corpus: $(B)/obj/tests/fuzz/corpus.o $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $^ $(LDLIBS) -o $@
 
+full-size: all          ## each full-size recipe, a few steps to a verified file (half an hour; SHARDS=DIR)
+	$(Q)SHARDS="$(SHARDS)" BIN=$(BIN) THREADS=$(THREADS) sh recipes/full_size.sh
+
+twins: all              ## the four small twins, trained and verified (SHARDS=DIR)
+	$(Q)SHARDS="$(SHARDS)" BIN=$(BIN) THREADS=$(THREADS) sh recipes/twins.sh
+
+ablate: all             ## what each switch is worth: a twin trained with one setting changed (SHARDS=DIR)
+	$(Q)SHARDS="$(SHARDS)" BIN=$(BIN) sh recipes/ablate.sh
+
 bench: $(B)/bench/gemm $(B)/bench/ops   ## measurements beside peers (bench/README.md; not in CI)
 	$(Q)B=$(B) BIN=$(BIN) THREADS=$(THREADS) bash bench/run.sh
 
@@ -209,6 +218,6 @@ help:                   ## this list
 clean:                  ## remove what make made
 	rm -rf build bin out
 
-.PHONY: all demo test check unit parity e2e asan fuzz bench size install deps deps-demo deps-test help clean
+.PHONY: all demo test check unit parity e2e asan fuzz full-size twins ablate bench size install deps deps-demo deps-test help clean
 .PRECIOUS: $(B)/obj/%.o
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
