@@ -73,7 +73,8 @@ $(PROGRAMS): $(LIB)
 # ---- what ships inside a submission: loader and runner -------------------------------------------
 # Forward pass only, musl, optimised for size: every byte is counted against the 16,000,000.
 SIZE := -std=c17 -Os -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -fno-asynchronous-unwind-tables \
-        -fno-stack-protector -fno-math-errno -fno-pie -fno-ivopts -DNDEBUG
+        -fno-stack-protector -fno-math-errno -fno-pie -fno-ivopts -fno-inline-functions-called-once \
+        -fno-caller-saves -DNDEBUG
 RUNNER := stub/runner.c stub/runner_rt.c stub/lzma_dec.c stub/weights_dec.c $(wildcard kernels/cpu/*.c) \
           $(addprefix model/,bytes.c gpt.c gpt_load.c graph.c graph_plan.c graph_run.c recipe_check.c \
           score.c shard.c tensor.c text.c window.c)

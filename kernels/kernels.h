@@ -198,8 +198,8 @@ struct kern_adamw {
  *   `steps` times:  A = X X^T;  B = b*A + c*(A A);  X = a*X + B X   (on X^T when rows > cols)
  *
  * The formula in fp32, with the same bits for any number of threads and of matrices; not these
- * operations one by one (kernels/cpu/ns.inc.h; within 1e-5 of them, relative Frobenius norm).
- * Scratch is the backend's. X must be finite, the matrices must not overlap.
+ * operations one by one (kernels/cpu/ns.inc.h): on matrices of full rank both agree to 1e-5 in the
+ * relative Frobenius norm. Scratch is the backend's. X must be finite, the matrices must not overlap.
  */
 struct kern_ns {
     float *const *x; /* host array [count] of matrices [rows][cols] */

@@ -29,7 +29,11 @@
  * block of 64 and the usual head sizes, and 16 accumulators hide the latency of fma as well.
  */
 enum {
+#ifdef KERN_SMALL
+    ATTN_MR = TILE_MR, /* the tile of all other products serves here as well */
+#else
     ATTN_MR = TILE_MR > 8 ? 8 : TILE_MR,
+#endif
     ATTN_NR = TILE_NR,
     ATTN_NV = ATTN_NR / 16,
     ATTN_KEYS = 64,
@@ -50,6 +54,9 @@ static size_t attn_ld(size_t head_dim)
     return m > n ? m : n;
 }
 
+#ifdef KERN_SMALL
+#define attn_tile tile_micro
+#else
 /*
  * One tile: c (+)= a b, with element (i, p) of a at a[i*rs + p*cs] and row p of b at b + p*ldb;
  * k > 0.
@@ -87,6 +94,7 @@ static void attn_tile(float *c, size_t ldc, const float *a, size_t rs, size_t cs
         for (size_t j = 0; j < ATTN_NV; j++)
             v16_store(c + 16 * j, acc[i][j]);
 }
+#endif
 
 /*
  * m x n outputs, both rounded up to whole tiles: the buffers hold that many. b is [k][ldb], or

@@ -5,8 +5,10 @@
  * struct kern, written once against v16.h. isa_portable.c, isa_avx2.c and isa_avx512.c include them
  * all and export one table each; dispatch.c picks a table and adds memory management.
  *
- * KERN_FORWARD_ONLY (the runner inside a submission) leaves out gradients and optimisers: their
- * entries are NULL and their code is not compiled.
+ * Runners inside submissions leave out what they never need: KERN_NO_OPTIM what only optimisers of
+ * training use, KERN_FORWARD_ONLY the model's gradients as well (SLOT's stay: it fits a vector
+ * behind the model). Such entries are NULL, and their code is not compiled. KERN_SMALL, which both
+ * imply, prefers small code where that costs some speed.
  */
 #ifndef KERNELS_CPU_CPU_H
 #define KERNELS_CPU_CPU_H
@@ -15,6 +17,14 @@
 #include <stddef.h>
 
 #include "kernels/kernels.h"
+
+#if defined(KERN_FORWARD_ONLY) && !defined(KERN_NO_OPTIM)
+#define KERN_NO_OPTIM
+#endif
+
+#if defined(KERN_NO_OPTIM) && !defined(KERN_SMALL)
+#define KERN_SMALL
+#endif
 
 struct pool;
 
@@ -29,7 +39,17 @@ struct cpu {
 };
 
 /* One table per instruction set; memory management and impl are NULL in it. */
-extern const struct kern cpu_isa_portable, cpu_isa_avx2, cpu_isa_avx512;
+extern const struct kern cpu_isa_portable, cpu_isa_avx2;
+#ifdef KERN_SMALL
+/* AVX-512: the table of AVX2 with this in place of its micro-kernel (tile_micro.inc.h), when
+ * cpu_wide says so. dispatch.c sets cpu_wide, so in a small build all struct kern of a process have
+ * the same instruction set. */
+extern bool cpu_wide;
+void cpu_micro_avx512(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
+                      size_t ldb, size_t k, bool accumulate);
+#else
+extern const struct kern cpu_isa_avx512;
+#endif
 
 /*
  * cpu_reserve - make room for temporary floats: `shared` for all threads together and `per_thread`

@@ -130,9 +130,17 @@ static size_t threads_allowed(void)
     return n > 0 ? (size_t)n : 1;
 }
 
+#ifdef KERN_SMALL
+bool cpu_wide;
+#endif
+
 enum err_code kern_cpu(struct kern **out, size_t threads, struct err *e)
 {
+#ifdef KERN_SMALL
+    static const struct kern *const tables[] = {&cpu_isa_portable, &cpu_isa_avx2, &cpu_isa_avx2};
+#else
     static const struct kern *const tables[] = {&cpu_isa_portable, &cpu_isa_avx2, &cpu_isa_avx512};
+#endif
     static const char names[][9] = {"portable", "avx2", "avx512"};
     *out = NULL;
     size_t have = isa_level(), isa = have;
@@ -154,6 +162,15 @@ enum err_code kern_cpu(struct kern **out, size_t threads, struct err *e)
         return err_nomem(e, "cpu backend", sizeof *k + sizeof *c);
     }
     *k = *tables[isa];
+#ifdef KERN_SMALL
+    /* On short vectors, with the same bits: one copy of their code is enough. */
+    k->adamw = cpu_isa_portable.adamw;
+    k->coef_fwd = cpu_isa_portable.coef_fwd;
+    k->coef_bwd = cpu_isa_portable.coef_bwd;
+    cpu_wide = isa == 2;
+    if (cpu_wide)
+        k->name = "cpu/avx512";
+#endif
     k->impl = c;
     k->alloc = cpu_alloc;
     k->free = cpu_free;

@@ -2,7 +2,6 @@
  * elem.inc.h - elementwise operations and the optimiser's reductions. Bound by memory: one pass
  * each.
  */
-#ifndef KERN_FORWARD_ONLY
 
 enum { ELEM_BLOCK = 4096 }; /* elements of a task, and of a block of sumsq (kernels.h) */
 
@@ -21,62 +20,13 @@ static inline size_t elem_lanes(size_t i, size_t n)
     return cpu_min(16, n - i);
 }
 
-static size_t elem_end(const struct elem_job *j, size_t task)
+static inline size_t elem_end(const struct elem_job *j, size_t task)
 {
     return cpu_min((task + 1) * ELEM_BLOCK, j->n);
 }
 
-static void mul_task(void *ctx, size_t task, size_t thread)
-{
-    const struct elem_job *j = ctx;
-    (void)thread;
-    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i += 16) {
-        size_t lanes = elem_lanes(i, end);
-        v16_store_n(j->y + i, v16_mul(v16_load_n(j->x + i, lanes), v16_load_n(j->z + i, lanes)),
-                    lanes);
-    }
-}
-
-static void mul(struct kern *k, float *dx, const float *dy, const float *f, size_t n)
-{
-    struct elem_job j = {.y = dx, .x = dy, .z = f, .n = n};
-    cpu_parallel(k->impl, mul_task, &j, cpu_ceil_div(n, ELEM_BLOCK));
-}
-
-static void add_task(void *ctx, size_t task, size_t thread)
-{
-    const struct elem_job *j = ctx;
-    (void)thread;
-    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i += 16) {
-        size_t lanes = elem_lanes(i, end);
-        v16_store_n(j->y + i, v16_add(v16_load_n(j->y + i, lanes), v16_load_n(j->x + i, lanes)),
-                    lanes);
-    }
-}
-
-static void add(struct kern *k, float *y, const float *x, size_t n)
-{
-    struct elem_job j = {.y = y, .x = x, .n = n};
-    cpu_parallel(k->impl, add_task, &j, cpu_ceil_div(n, ELEM_BLOCK));
-}
-
-static void axpby_task(void *ctx, size_t task, size_t thread)
-{
-    const struct elem_job *j = ctx;
-    (void)thread;
-    v16 a = v16_set1(j->a), b = v16_set1(j->b);
-    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i += 16) {
-        size_t lanes = elem_lanes(i, end);
-        v16 ay = v16_mul(a, v16_load_n(j->y + i, lanes));
-        v16_store_n(j->y + i, v16_fma(b, v16_load_n(j->x + i, lanes), ay), lanes);
-    }
-}
-
-static void axpby(struct kern *k, float *y, const float *x, size_t n, float a, float b)
-{
-    struct elem_job j = {.y = y, .x = x, .n = n, .a = a, .b = b};
-    cpu_parallel(k->impl, axpby_task, &j, cpu_ceil_div(n, ELEM_BLOCK));
-}
+/* A small build has this once: SLOT takes few and short steps. */
+#if !defined(KERN_SMALL) || !defined(V16_AVX2)
 
 /* b^n by squaring, in double: the same on every machine, and exact enough for any step count. */
 static double elem_power(double b, size_t n)
@@ -116,6 +66,62 @@ static void adamw(struct kern *k, const struct kern_adamw *a)
     j.a = (float)(a->lr / (1 - elem_power(a->b1, a->step)));
     j.b = (float)__builtin_sqrt(1 - elem_power(a->b2, a->step));
     cpu_parallel(k->impl, adamw_task, &j, cpu_ceil_div(a->n, ELEM_BLOCK));
+}
+
+#endif
+
+#ifndef KERN_FORWARD_ONLY
+
+static void add_task(void *ctx, size_t task, size_t thread)
+{
+    const struct elem_job *j = ctx;
+    (void)thread;
+    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i += 16) {
+        size_t lanes = elem_lanes(i, end);
+        v16_store_n(j->y + i, v16_add(v16_load_n(j->y + i, lanes), v16_load_n(j->x + i, lanes)),
+                    lanes);
+    }
+}
+
+static void add(struct kern *k, float *y, const float *x, size_t n)
+{
+    struct elem_job j = {.y = y, .x = x, .n = n};
+    cpu_parallel(k->impl, add_task, &j, cpu_ceil_div(n, ELEM_BLOCK));
+}
+
+static void mul_task(void *ctx, size_t task, size_t thread)
+{
+    const struct elem_job *j = ctx;
+    (void)thread;
+    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i += 16) {
+        size_t lanes = elem_lanes(i, end);
+        v16_store_n(j->y + i, v16_mul(v16_load_n(j->x + i, lanes), v16_load_n(j->z + i, lanes)),
+                    lanes);
+    }
+}
+
+static void mul(struct kern *k, float *dx, const float *dy, const float *f, size_t n)
+{
+    struct elem_job j = {.y = dx, .x = dy, .z = f, .n = n};
+    cpu_parallel(k->impl, mul_task, &j, cpu_ceil_div(n, ELEM_BLOCK));
+}
+
+static void axpby_task(void *ctx, size_t task, size_t thread)
+{
+    const struct elem_job *j = ctx;
+    (void)thread;
+    v16 a = v16_set1(j->a), b = v16_set1(j->b);
+    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i += 16) {
+        size_t lanes = elem_lanes(i, end);
+        v16 ay = v16_mul(a, v16_load_n(j->y + i, lanes));
+        v16_store_n(j->y + i, v16_fma(b, v16_load_n(j->x + i, lanes), ay), lanes);
+    }
+}
+
+static void axpby(struct kern *k, float *y, const float *x, size_t n, float a, float b)
+{
+    struct elem_job j = {.y = y, .x = x, .n = n, .a = a, .b = b};
+    cpu_parallel(k->impl, axpby_task, &j, cpu_ceil_div(n, ELEM_BLOCK));
 }
 
 /* At most ELEM_BLOCK elements. */
@@ -159,6 +165,35 @@ static double sumsq(struct kern *k, const float *x, size_t n)
     return sum;
 }
 
+/* x to the nearest number with bf16's 8 significant bits, ties to even. A NaN stays one. */
+static float elem_bf16(float x)
+{
+    uint32_t u = s_bits(x), rounded = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
+    return s_from_bits((u & 0x7fffffffu) > 0x7f800000u ? u : rounded);
+}
+
+static void round_bf16_task(void *ctx, size_t task, size_t thread)
+{
+    const struct elem_job *j = ctx;
+    (void)thread;
+    size_t i = task * ELEM_BLOCK, end = elem_end(j, task);
+    for (; end - i >= 16; i += 16) /* a known length: compilers make vectors of it */
+        for (size_t l = 0; l < 16; l++)
+            j->y[i + l] = elem_bf16(j->y[i + l]);
+    for (; i < end; i++)
+        j->y[i] = elem_bf16(j->y[i]);
+}
+
+static void round_bf16(struct kern *k, float *x, size_t n)
+{
+    struct elem_job j = {.y = x, .n = n};
+    cpu_parallel(k->impl, round_bf16_task, &j, cpu_ceil_div(n, ELEM_BLOCK));
+}
+
+#endif
+
+#ifndef KERN_NO_OPTIM
+
 static void row_normalize_task(void *ctx, size_t task, size_t thread)
 {
     const struct elem_job *j = ctx;
@@ -180,27 +215,6 @@ static void row_normalize(struct kern *k, float *x, size_t rows, size_t dim, flo
 {
     struct elem_job j = {.y = x, .dim = dim, .a = eps};
     cpu_parallel(k->impl, row_normalize_task, &j, rows);
-}
-
-/* x to the nearest number with bf16's 8 significant bits, ties to even. A NaN stays one. */
-static float elem_bf16(float x)
-{
-    uint32_t u = s_bits(x), rounded = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
-    return s_from_bits((u & 0x7fffffffu) > 0x7f800000u ? u : rounded);
-}
-
-static void round_bf16_task(void *ctx, size_t task, size_t thread)
-{
-    const struct elem_job *j = ctx;
-    (void)thread;
-    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i++)
-        j->y[i] = elem_bf16(j->y[i]);
-}
-
-static void round_bf16(struct kern *k, float *x, size_t n)
-{
-    struct elem_job j = {.y = x, .n = n};
-    cpu_parallel(k->impl, round_bf16_task, &j, cpu_ceil_div(n, ELEM_BLOCK));
 }
 
 static void fake_quant_task(void *ctx, size_t task, size_t thread)

@@ -25,7 +25,7 @@ enum {
     GEMM_TASK_COLS = 128,
     GEMM_TASKS = 3, /* tasks per thread: enough to even out a busy machine */
 };
-/* The runner knows one form only: a as it lies, b transposed; what is not needed drops out. */
+/* The small runner knows one form only: a as it lies; what is not needed drops out. */
 #ifdef KERN_FORWARD_ONLY
 enum { GEMM_ALL_FORMS = 0 };
 #else
@@ -90,14 +90,14 @@ static void gemm_task(void *ctx, size_t task, size_t thread)
         jt = g->nt - 1 - jt;
     size_t i0 = gemm_split(g->m, TILE_MR, it, g->mt), i1 = gemm_split(g->m, TILE_MR, it + 1, g->mt);
     size_t j0 = gemm_split(g->n, TILE_NR, jt, g->nt), j1 = gemm_split(g->n, TILE_NR, jt + 1, g->nt);
-    bool ta = GEMM_ALL_FORMS && g->ta, tb = !GEMM_ALL_FORMS || g->tb;
+    bool ta = GEMM_ALL_FORMS && g->ta, tb = g->tb;
     float *pb = cpu_scratch(g->cpu, thread), *pa = pb + g->packed_b;
     for (size_t j = j0, n; j < j1; j += n) {
         n = cpu_min(GEMM_NC, j1 - j);
         size_t p = 0, kb;
         do {
             kb = cpu_min(GEMM_KC, g->k - p);
-            bool add = (GEMM_ALL_FORMS && g->accumulate) || p > 0;
+            bool add = g->accumulate || p > 0;
             pack_b(pb, tb ? g->b + j * g->ldb + p : g->b + p * g->ldb + j, g->ldb, tb, kb, n);
             for (size_t i = i0, m; i < i1; i += m) {
                 m = cpu_min(GEMM_MC, i1 - i);
@@ -179,8 +179,6 @@ static void linear_act_fwd(struct kern *k, float *y, float *f, const float *x, c
     gemm_run(k, &g);
 }
 
-#ifndef KERN_FORWARD_ONLY
-
 static void linear_bwd_x(struct kern *k, float *dx, const float *dy, const float *w, size_t rows,
                          size_t n_out, size_t n_in, bool add)
 {
@@ -191,6 +189,8 @@ static void linear_bwd_x(struct kern *k, float *dx, const float *dy, const float
     gemm_run(k, &g);
 }
 
+#ifndef KERN_FORWARD_ONLY
+
 static void linear_bwd_w(struct kern *k, float *dw, const float *dy, const float *x, size_t rows,
                          size_t n_out, size_t n_in)
 {
@@ -200,6 +200,10 @@ static void linear_bwd_w(struct kern *k, float *dw, const float *dy, const float
     g.ta = g.accumulate = true;
     gemm_run(k, &g);
 }
+
+#endif
+
+#ifndef KERN_NO_OPTIM
 
 enum { MIRROR = 32 }; /* a block of 4 KB to read and one to write */
 

@@ -11,7 +11,9 @@
 #include "kernels/cpu/elem.inc.h"
 #include "kernels/cpu/rows.inc.h"
 #include "kernels/cpu/xsa.inc.h"
+#if !defined(KERN_SMALL) || !defined(V16_AVX2)
 #include "kernels/cpu/coef.inc.h"
+#endif
 #include "kernels/cpu/attn.inc.h"
 #include "kernels/cpu/head.inc.h"
 #include "kernels/cpu/ns.inc.h"
@@ -26,33 +28,39 @@ const struct kern ISA_TABLE = {
     .linear_act_fwd = linear_act_fwd,
     .shift_fwd = shift_fwd,
     .xsa_fwd = xsa_fwd,
-    .coef_fwd = coef_fwd,
     .qk_fwd = qk_fwd,
     .attn_fwd = attn_fwd,
     .head_fwd = head_fwd,
     .head_logits = head_logits,
     .slot_fwd = slot_fwd,
+    .slot_bwd = slot_bwd,
+    .linear_bwd_x = linear_bwd_x,
+#if !defined(KERN_SMALL) || !defined(V16_AVX2)
+    .adamw = adamw,
+    .coef_fwd = coef_fwd,
+#ifndef KERN_FORWARD_ONLY
+    .coef_bwd = coef_bwd,
+#endif
+#endif
 #ifndef KERN_FORWARD_ONLY
     .embed_bwd = embed_bwd,
     .combine_bwd = combine_bwd,
-    .linear_bwd_x = linear_bwd_x,
     .linear_bwd_w = linear_bwd_w,
     .shift_bwd = shift_bwd,
     .xsa_bwd = xsa_bwd,
-    .coef_bwd = coef_bwd,
     .mul = mul,
     .add = add,
     .qk_bwd = qk_bwd,
     .attn_bwd = attn_bwd,
     .head_bwd = head_bwd,
-    .slot_bwd = slot_bwd,
-    .gemm = gemm,
-    .adamw = adamw,
     .axpby = axpby,
     .sumsq = sumsq,
-    .row_normalize = row_normalize,
-    .newton_schulz = newton_schulz,
     .round_bf16 = round_bf16,
+#endif
+#ifndef KERN_NO_OPTIM
+    .gemm = gemm,
+    .row_normalize = row_normalize,
     .fake_quant = fake_quant,
+    .newton_schulz = newton_schulz,
 #endif
 };

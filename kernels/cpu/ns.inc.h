@@ -14,19 +14,20 @@
  *   multiply   of two symmetric matrices that commute, so that the product is symmetric
  *   apply      X = Q X, or X Q when X is tall, in place
  *
- * A step is gram, poly, apply with Q = B. When X is at least twice as long as wide, up to NS_BLOCK
- * steps are done on the small side: Q = B..B B collects the polynomials, A = (B A) B follows what
- * Q X would give, and X is touched once for all of them: 1.5 r + 8.5 products of n x n x n instead
- * of 7.5 r + 2.5, r = long/short (a symmetric product counts half). Rounding may leave A with
- * eigenvalues of about -1e-7, which every step multiplies by a^2 = 12: they are still small after
- * five steps, not after ten, so X is applied and A taken from it again.
+ * A step is gram, poly, apply with Q = B. When X is not square, up to NS_BLOCK steps are done on
+ * the small side: Q = B..B B collects the polynomials, A = (B A) B follows what Q X would give, and
+ * X is touched once for all of them. With r = long/short, five steps are 3 r + 7 products of n x n
+ * x n instead of 7.5 r + 2.5 (a symmetric product counts half). Where X has nothing, Q is a^steps,
+ * and so is the factor on its rounding errors: gradients of rank 20, against a step at a time, came
+ * out 5e-5 apart in blocks of three (as far as single steps lie from the formula operation by
+ * operation) and 1e-3 apart in one block of five.
  *
  * Of a symmetric result element (i, j) with i <= j is computed, then copied to (j, i).
  */
-#ifndef KERN_FORWARD_ONLY
+#ifndef KERN_NO_OPTIM
 
 enum {
-    NS_BLOCK = 5,
+    NS_BLOCK = 3,
     NS_KC = 512,   /* rows of b, and */
     NS_COLS = 512, /* columns, packed at a time: half of a 2 MiB second-level cache */
     NS_MC = 112 / TILE_MR * TILE_MR,
@@ -83,7 +84,8 @@ static void ns_mirror(float *c, size_t ld, size_t j0, size_t j1)
 
 /*
  * Rows i..i+m of columns j0..j1 of c = f g, from what lies right of the diagonal: f is used where
- * it lies (or packed: cs = TILE_MR), pb holds columns j0..j1 of g. k blocks: see tile_gemm.
+ * it lies (or packed: cs = TILE_MR), pb holds columns j0..j1 of g. Rows behind j1 are left alone:
+ * they are another part's to mirror.
  */
 static void ns_symmetric_rows(const struct ns_run *r, float *c, const float *f, size_t rs,
                               size_t cs, const float *pb, size_t i, size_t j0, size_t j1, size_t k,
@@ -93,7 +95,7 @@ static void ns_symmetric_rows(const struct ns_run *r, float *c, const float *f, 
     if (skip >= j1 - j0)
         return;
     tile_gemm_at(c + i * r->ld + j0 + skip, r->ld, f, rs, cs, pb + skip * k,
-                 cpu_min(TILE_MR, r->n - i), j1 - j0 - skip, k, accumulate);
+                 cpu_min(TILE_MR, cpu_min(r->n, j1) - i), j1 - j0 - skip, k, accumulate);
 }
 
 static void ns_gram(void *ctx, size_t part, size_t thread)
@@ -219,7 +221,7 @@ static void ns_multiply_to(struct ns_run *r, float *to, const float *f, const fl
 
 static void ns_matrix(struct ns_run *r)
 {
-    size_t block = r->len >= 2 * r->n ? NS_BLOCK : 1;
+    size_t block = r->len > r->n ? NS_BLOCK : 1;
     ns_normalise(r);
     for (size_t left = r->a->steps, steps; left; left -= steps) {
         steps = cpu_min(left, block);

@@ -15,14 +15,21 @@ V16_FN size_t rows_lanes(size_t i, size_t n)
     return n - i < 16 ? n - i : 16;
 }
 
+/* A small build does without the shorter way for whole vectors. */
+#ifdef KERN_SMALL
+enum { ROWS_SHORTCUT = 0 };
+#else
+enum { ROWS_SHORTCUT = 1 };
+#endif
+
 V16_FN v16 rows_get(const float *p, size_t lanes)
 {
-    return lanes == 16 ? v16_load(p) : v16_load_n(p, lanes);
+    return ROWS_SHORTCUT && lanes == 16 ? v16_load(p) : v16_load_n(p, lanes);
 }
 
 V16_FN void rows_put(float *p, v16 v, size_t lanes)
 {
-    if (lanes == 16)
+    if (ROWS_SHORTCUT && lanes == 16)
         v16_store(p, v);
     else
         v16_store_n(p, v, lanes);

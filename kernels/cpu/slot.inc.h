@@ -66,7 +66,6 @@ static void slot_fwd(struct kern *k, const struct kern_slot *a)
         cpu_parallel(j.cpu, slot_fwd_task, &j, a->groups * j.blocks);
 }
 
-#ifndef KERN_FORWARD_ONLY
 /* sum[0..vocab) += dz of one row; e and t are rows of scratch. */
 static void slot_row(const struct slot_job *j, float *sum, float *e, float *t, size_t g, size_t row)
 {
@@ -146,4 +145,3 @@ static void slot_bwd(struct kern *k, const struct kern_slot *a)
         cpu_parallel(j.cpu, slot_add_task, &j, cpu_ceil_div(a->vocab, SLOT_COLS));
     }
 }
-#endif

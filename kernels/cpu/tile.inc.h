@@ -9,9 +9,6 @@
  *
  *   b is packed:  panels [ceil(n/NR)][k][NR], columns behind n are zeros
  *   a is packed:  panels [ceil(m/MR)][k][MR], rows behind m are zeros; or used where it lies
- *
- * Registers: avx512 14x32 has 28 accumulators, 2 of b, 1 broadcast (of 32); avx2 6x16 has 12, 2, 1
- * (of 16).
  */
 #ifndef KERNELS_CPU_TILE_INC_H
 #define KERNELS_CPU_TILE_INC_H
@@ -20,20 +17,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#if defined(V16_AVX512)
-enum { TILE_MR = 14, TILE_NR = 32 };
-#elif defined(V16_AVX2)
-enum { TILE_MR = 6, TILE_NR = 16 };
-#else
-enum { TILE_MR = 4, TILE_NR = 16 };
-#endif
-enum {
-    TILE_NV = TILE_NR / 16,
-    TILE_GROUP = 5, /* rows of a that one pointer reaches: offsets 0, 1, 2, 3, 4 times the stride */
-    TILE_AHEAD =
-        16, /* steps of k by which b is fetched ahead: a panel does not fit the first level */
-};
-_Static_assert(TILE_MR <= 3 * TILE_GROUP, "three pointers reach all rows");
+#include "kernels/cpu/tile_micro.inc.h"
 
 /* Packing reads pieces of rows, which the processor does not foresee: fetch so many rows ahead. */
 enum { PACK_AHEAD = 8 };
@@ -103,54 +87,6 @@ static inline void pack_b(float *dst, const float *b, size_t ldb, bool trans, si
 }
 
 /*
- * One full tile; element (i, p) of a is a[i*rs + p*cs].
- *
- * Per step of k the addresses of a cost three additions, not one per row: scalar additions compete
- * with the multiply-adds for the same ports (measured: 14 of them cost 10 % of the peak). The empty
- * asm keeps the compiler from computing a pointer for every row beforehand, for which it has too
- * few registers.
- */
-static void tile_micro(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
-                       size_t k, bool accumulate)
-{
-    v16 acc[TILE_MR][TILE_NV];
-#pragma GCC unroll 14
-    for (size_t i = 0; i < TILE_MR; i++)
-#pragma GCC unroll 2
-        for (size_t j = 0; j < TILE_NV; j++)
-            acc[i][j] = accumulate ? v16_load(c + i * ldc + 16 * j) : v16_zero();
-    /* Otherwise the stores at the end would wait for lines that are not in the cache. */
-    for (size_t i = 0; i < TILE_MR; i++)
-        for (size_t j = 0; j < TILE_NV; j++)
-            __builtin_prefetch(c + i * ldc + 16 * j, 1);
-
-    const float *g0 = a, *g1 = a + TILE_GROUP * rs, *g2 = a + 2 * TILE_GROUP * rs;
-    for (size_t p = 0; p < k; p++, g0 += cs, g1 += cs, g2 += cs, b += TILE_NR) {
-        v16 bv[TILE_NV];
-        __asm__("" : "+r"(g0), "+r"(g1), "+r"(g2));
-#pragma GCC unroll 2
-        for (size_t j = 0; j < TILE_NV; j++) {
-            bv[j] = v16_load(b + 16 * j);
-            __builtin_prefetch(b + 16 * j + TILE_AHEAD * TILE_NR);
-        }
-#pragma GCC unroll 14
-        for (size_t i = 0; i < TILE_MR; i++) {
-            const float *g = i < TILE_GROUP ? g0 : i < 2 * TILE_GROUP ? g1 : g2;
-            v16 x = v16_set1(g[i % TILE_GROUP * rs]);
-#pragma GCC unroll 2
-            for (size_t j = 0; j < TILE_NV; j++)
-                acc[i][j] = v16_fma(x, bv[j], acc[i][j]);
-        }
-    }
-
-#pragma GCC unroll 14
-    for (size_t i = 0; i < TILE_MR; i++, c += ldc)
-#pragma GCC unroll 2
-        for (size_t j = 0; j < TILE_NV; j++)
-            v16_store(c + 16 * j, acc[i][j]);
-}
-
-/*
  * One row of tiles: m <= TILE_MR rows of c exist, a has all TILE_MR. The panels of b are `panel`
  * floats apart. Tiles that are not whole are computed beside c.
  */
@@ -160,13 +96,13 @@ static void tile_row(float *c, size_t ldc, const float *a, size_t rs, size_t cs,
     for (size_t j = 0; j < n; j += TILE_NR, c += TILE_NR, pb += panel) {
         size_t nr = n - j < TILE_NR ? n - j : TILE_NR;
         if (m == TILE_MR && nr == TILE_NR) {
-            tile_micro(c, ldc, a, rs, cs, pb, k, accumulate);
+            tile_micro(c, ldc, a, rs, cs, pb, TILE_NR, k, accumulate);
             continue;
         }
         float edge[TILE_MR * TILE_NR] = {0};
         for (size_t r = 0; accumulate && r < m; r++)
             memcpy(edge + r * TILE_NR, c + r * ldc, nr * sizeof *c);
-        tile_micro(edge, TILE_NR, a, rs, cs, pb, k, true);
+        tile_micro(edge, TILE_NR, a, rs, cs, pb, TILE_NR, k, true);
         for (size_t r = 0; r < m; r++)
             memcpy(c + r * ldc, edge + r * TILE_NR, nr * sizeof *c);
     }

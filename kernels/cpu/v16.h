@@ -522,13 +522,24 @@ V16_FN v16 v16_exp_reduce(v16 x, v16 *t)
     return v16_fma(n, v16_set1(-V16_LN2_LO), r);
 }
 
+/* c[0] x^(n-1) + ... + c[n-1] by Horner's rule; n is a constant. */
+V16_FN v16 v16_poly(v16 x, const float *c, size_t n)
+{
+    v16 p = v16_set1(c[0]);
+#ifndef __OPTIMIZE_SIZE__
+#pragma GCC unroll 8
+#endif
+    for (size_t i = 1; i < n; i++)
+        p = v16_fma(p, x, v16_set1(c[i]));
+    return p;
+}
+
 /* (e^r - 1 - r) / r^2 on [-ln2/2, ln2/2]: minimax (Remez), error of e^r below 4e-9 relative. */
 V16_FN v16 v16_exp_poly(v16 r)
 {
-    v16 q = v16_fma(v16_set1(0x1.6a2cdep-10f), r, v16_set1(0x1.123818p-7f));
-    q = v16_fma(q, r, v16_set1(0x1.5558d8p-5f));
-    q = v16_fma(q, r, v16_set1(0x1.555494p-3f));
-    return v16_fma(q, r, v16_set1(0x1.fffffcp-2f));
+    static const float c[] = {0x1.6a2cdep-10f, 0x1.123818p-7f, 0x1.5558d8p-5f, 0x1.555494p-3f,
+                              0x1.fffffcp-2f};
+    return v16_poly(r, c, sizeof c / sizeof *c);
 }
 
 /*
@@ -558,13 +569,9 @@ static inline v16 v16_log(v16 x)
     v16 e = v16_frexp(x, &m);
     v16 f = v16_sub(m, v16_set1(1));
     v16 f2 = v16_mul(f, f);
-    v16 p = v16_fma(v16_set1(-0x1.42d2fp-4f), f, v16_set1(0x1.079ca8p-3f));
-    p = v16_fma(p, f, v16_set1(-0x1.0c9b34p-3f));
-    p = v16_fma(p, f, v16_set1(0x1.22738cp-3f));
-    p = v16_fma(p, f, v16_set1(-0x1.5480e4p-3f));
-    p = v16_fma(p, f, v16_set1(0x1.99a576p-3f));
-    p = v16_fma(p, f, v16_set1(-0x1.0001fcp-2f));
-    p = v16_fma(p, f, v16_set1(0x1.55554ap-2f));
+    static const float c[] = {-0x1.42d2fp-4f,  0x1.079ca8p-3f, -0x1.0c9b34p-3f, 0x1.22738cp-3f,
+                              -0x1.5480e4p-3f, 0x1.99a576p-3f, -0x1.0001fcp-2f, 0x1.55554ap-2f};
+    v16 p = v16_poly(f, c, sizeof c / sizeof *c);
     v16 y = v16_mul(v16_mul(f, f2), p);
     y = v16_fma(e, v16_set1(V16_LN2_LO), y);
     y = v16_fma(f2, v16_set1(-0.5f), y);

@@ -182,6 +182,111 @@ static void test_adamw(void **state)
     }
 }
 
+/* Exact halves and their neighbours, both signs; the largest float rounds away from the reals. */
+static void test_round_bf16(void **state)
+{
+    (void)state;
+    static const struct {
+        float x, want;
+    } cases[] = {
+        {0.0f, 0.0f},
+        {1.0f, 1.0f},
+        {0x1.01p+0f, 0x1.00p+0f},     /* half way, down to even */
+        {0x1.03p+0f, 0x1.04p+0f},     /* half way, up to even */
+        {0x1.010002p+0f, 0x1.02p+0f}, /* a bit above half way */
+        {0x1.00fffep+0f, 0x1.00p+0f}, /* a bit below */
+        {0x1.fffffep+0f, 0x1.00p+1f}, /* into the next power of two */
+        {-0x1.03p-100f, -0x1.04p-100f},
+        {0x1p-149f, 0.0f}, /* the smallest float */
+        {0x1.fffffep+127f, INFINITY},
+        {-INFINITY, -INFINITY},
+    };
+    for (size_t t = 0; t < n_kerns; t++) {
+        struct kern *k = kerns[t];
+        for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+            got[0] = cases[c].x;
+            k->round_bf16(k, got, 1);
+            expect_bits("round_bf16", k, 1, got, &cases[c].want);
+        }
+        got[0] = NAN;
+        got[1] = 0x1.01p+0f;
+        k->round_bf16(k, got, 1);
+        assert_true(isnan(got[0]));
+        assert_true(memcmp(&got[1], &cases[2].x, sizeof *got) == 0); /* behind the end */
+    }
+    fill(x, MAX_N);
+    for (size_t s = 0; s < SIZES; s++)
+        for (size_t t = 0; t < n_kerns; t++) {
+            size_t n = sizes[s];
+            memcpy(got, x, n * sizeof *got);
+            kerns[t]->round_bf16(kerns[t], got, n);
+            for (size_t i = 0; i < n; i++) {
+                /* Eight significant bits of x: rint of x in units of its last place. */
+                int e = 0;
+                (void)frexpf(x[i], &e);
+                want[i] = ldexpf(rintf(ldexpf(x[i], 8 - e)), e - 8);
+            }
+            expect_bits("round_bf16", kerns[t], n, got, want);
+        }
+}
+
+static void test_fake_quant(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        size_t dim;
+        float levels, floor, size;
+    } cases[] = {
+        {"record, rows below 1", 33, 31, 1, 0.5f},
+        {"record, rows above 1", 512, 31, 1, 40},
+        {"no floor", 16, 31, 0, 0.01f},
+        {"int5", 17, 15, 0, 3},
+        {"int8", 1, 127, 1, 2},
+        {"2 bits", 100, 1, 0, 1},
+    };
+    enum { ROWS = 7 };
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        size_t dim = cases[c].dim, n = ROWS * dim;
+        float levels = cases[c].levels, most_q = 0;
+        fill(x, n);
+        for (size_t i = 0; i < n; i++)
+            x[i] = i / dim == 3 ? 0 : x[i] * cases[c].size; /* a row of zeros stays zeros */
+        for (size_t r = 0; r < ROWS; r++) {
+            float most = 0, s;
+            for (size_t i = 0; i < dim; i++)
+                most = fmaxf(most, fabsf(x[r * dim + i]));
+            s = fmaxf(fmaxf(most / levels, cases[c].floor / levels), 0x1p-24f);
+            for (size_t i = 0; i < dim; i++) {
+                float q = rintf(x[r * dim + i] / s);
+                most_q = fmaxf(most_q, fabsf(q));
+                want[r * dim + i] = q * s;
+            }
+        }
+        if (most_q > levels)
+            fail_msg("%s: integer %g", cases[c].name, (double)most_q);
+        for (size_t t = 0; t < n_kerns; t++) {
+            struct kern *k = kerns[t];
+            got[n] = 77;
+            k->fake_quant(k, got, x, ROWS, dim, levels, cases[c].floor);
+            for (size_t i = 0; i < n; i++) /* rounding to -0 or +0 is the same weight */
+                if (!(got[i] >= want[i] && got[i] <= want[i]))
+                    fail_msg("%s, %s: element %zu is %a, not %a", cases[c].name, k->name, i,
+                             (double)got[i], (double)want[i]);
+            assert_true(got[n] >= 77 && got[n] <= 77);
+            memcpy(y, x, n * sizeof *y);
+            k->fake_quant(k, y, y, ROWS, dim, levels, cases[c].floor); /* y may be x */
+            expect_bits("fake_quant in place", k, n, y, got);
+        }
+    }
+    for (size_t t = 0; t < n_kerns; t++) { /* what is broken stays visible */
+        y[0] = 1;
+        y[1] = NAN;
+        kerns[t]->fake_quant(kerns[t], y, y, 1, 2, 31, 1);
+        assert_true(y[0] >= 1 && isnan(y[1]));
+    }
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -207,10 +312,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mul_add_axpby),
-        cmocka_unit_test(test_sumsq),
-        cmocka_unit_test(test_row_normalize),
-        cmocka_unit_test(test_adamw),
+        cmocka_unit_test(test_mul_add_axpby), cmocka_unit_test(test_sumsq),
+        cmocka_unit_test(test_row_normalize), cmocka_unit_test(test_adamw),
+        cmocka_unit_test(test_round_bf16),    cmocka_unit_test(test_fake_quant),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
