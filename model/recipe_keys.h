@@ -65,7 +65,9 @@
     K(NUM, TTT_MOMENTUM, ttt_momentum, 0.9, "TTT: SGD momentum")                                   \
     K(INT, TTT_BATCH_SEQS, ttt_batch_seqs, 32, "TTT: sequences per SGD step")                      \
     K(NUM, TTT_GRAD_CLIP, ttt_grad_clip, 1, "TTT: global gradient norm, 0: no clipping")           \
-    K(INT, TTT_FREEZE_BLOCKS, ttt_freeze_blocks, 0, "TTT: the first N blocks stay as they are")
+    K(INT, TTT_FREEZE_BLOCKS, ttt_freeze_blocks, 0, "TTT: the first N blocks stay as they are")    \
+    K(INT, TTT_FREEZE_MATRICES, ttt_freeze_matrices, 1,                                            \
+      "TTT: 0: matrices of frozen blocks are trained all the same (#549: they lie in banks)")
 
 #define RECIPE_TRAIN_KEYS(K)                                                                       \
     K(STR, RUN_ID, run_id, "", "name of the run in the log; default: the recipe's name and seed")  \
@@ -107,7 +109,8 @@
     K(NUM, GRAD_CLIP_NORM, grad_clip_norm, 0, "global L2 norm of the gradient, 0: no clipping")    \
     K(NUM, EMA_DECAY, ema_decay, 0, "exponential average of the weights is saved; 0: none")        \
     K(STR, LOADER, loader, "sequential", "order of training data: sequential or coprime (#726)")   \
-    K(INT, LOADER_RANKS, loader_ranks, 8, "coprime loader: ranks that the order emulates")         \
+    K(INT, LOADER_RANKS, loader_ranks, 0,                                                          \
+      "processes whose order of data is kept; 0: coprime 8, sequential none")                      \
     K(INT, WARMUP_STEPS, warmup_steps, 0,                                                          \
       "steps run before the clock and undone (weights, optimiser, data); warms caches only")       \
     K(INT, RECUR_START_STEP, recur_start_step, 0, "RECUR_LAYERS run twice from this step on")      \

@@ -110,7 +110,7 @@ enum err_code corpus_open(struct corpus *c, const struct recipe *r, struct err *
     size_t vocab = (size_t)r->vocab_size;
     enum err_code rc;
     *c = (struct corpus){0};
-    if ((rc = check_dir(r, e)) || (rc = loader_open(&c->train, r->data_path, vocab, e)) ||
+    if ((rc = check_dir(r, e)) || (rc = loader_open(&c->train, r, r->data_path, e)) ||
         (rc = shard_load(&c->val, &c->nval, r->data_path, "val", vocab, 0, e)) ||
         (rc = find_tokenizer(c, r, e)) || (rc = hash_tokenizer(c, e)))
         corpus_close(c);
