@@ -94,6 +94,10 @@ struct graph {
     uint16_t *ids, *hashed, *target; /* backend memory: [batch*t] twice, [batch*(t-from)] */
     uint16_t *host_hashed;           /* [batch*t] */
     int nll;                         /* value of the loss per scored row */
+    /* Called in graph_backward for every linear node before its own gradients: dy [rows][n_out] is
+     * the gradient of x W^T, w the weight's offset. For quantisers that weigh output rows. */
+    void (*tap)(void *ctx, ptrdiff_t w, const float *dy, size_t rows, size_t n_out);
+    void *tap_ctx;
 };
 
 void graph_init(struct graph *g);

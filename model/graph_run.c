@@ -243,6 +243,8 @@ static void linear_backward(struct graph *g, const struct graph_node *n, const f
 {
     struct kern *k = g->k;
     size_t rows = node_rows(g, n);
+    if (g->tap)
+        g->tap(g->tap_ctx, n->p[0], dy, rows, n->n_out);
     k->linear_bwd_w(k, grads + n->p[0], dy, val(g, n->in[0]), rows, n->n_out, n->n_in);
     k->linear_bwd_x(k, grad(g, n->in[0]), dy, params + n->p[0], rows, n->n_out, n->n_in, n->add[0]);
 }

@@ -8,16 +8,16 @@
 #include "model/safetensors.h"
 #include "trainer/hash.h"
 
-static const char VERSION[] = "1";
-enum { BLOCKS = 4, RECIPE_TEXT = 1 << 16, NUMBER = 40 };
+static const char VERSION[] = "2";
+enum { BLOCKS = 5, RECIPE_TEXT = 1 << 16, NUMBER = 40 };
 
 /* ---- which recipes may go on from one another ---- */
 
 /* Keys of the TRAIN group that a resumed run may change. */
 static const char *const free_keys[] = {
-    "RUN_ID",           "DATA_PATH",      "TOKENIZER_PATH", "ITERATIONS",
-    "TRAIN_LOG_EVERY",  "VAL_LOSS_EVERY", "VAL_MAX_TOKENS", "MAX_WALLCLOCK_SECONDS",
-    "CHECKPOINT_EVERY",
+    "RUN_ID",           "DATA_PATH",      "TOKENIZER_PATH",       "ITERATIONS",
+    "TRAIN_LOG_EVERY",  "VAL_LOSS_EVERY", "VAL_MAX_TOKENS",       "MAX_WALLCLOCK_SECONDS",
+    "CHECKPOINT_EVERY", "WARMUP_STEPS",   "GPTQ_RESERVE_SECONDS",
 };
 
 static bool is_free(const char *key)
@@ -63,6 +63,12 @@ bool checkpoint_diff(const struct recipe *a, const struct recipe *b, char *buf, 
 {
     RECIPE_MODEL_KEYS(DIFF)
     RECIPE_TRAIN_KEYS(DIFF)
+    /* Late QAT is the one part of training that reads settings of the QUANT group. */
+    if (a->late_qat_threshold > 0) {
+        DIFF(INT, QUANT_BITS, quant_bits, , )
+        DIFF(NUM, QUANT_SCALE_FLOOR, quant_scale_floor, , )
+        DIFF(INT, QUANT_KEEP_NUMEL, quant_keep_numel, , )
+    }
     return false;
 }
 
@@ -78,8 +84,12 @@ static size_t blocks_of(const struct step *s, struct block b[BLOCKS])
     b[0] = (struct block){"params", s->params};
     b[1] = (struct block){"momentum", s->opt.mom};
     b[2] = (struct block){"variance", s->opt.var};
-    b[3] = (struct block){"ema", s->ema};
-    return s->ema ? 4 : 3;
+    size_t n = 3;
+    if (s->ema)
+        b[n++] = (struct block){"ema", s->ema};
+    if (s->swa)
+        b[n++] = (struct block){"swa", s->swa};
+    return n;
 }
 
 /* Metadata in file order; the last one is the XXH64 of the blocks and of all others, names and
@@ -90,6 +100,8 @@ enum {
     META_LAYOUT,
     META_STEP,
     META_ELAPSED,
+    META_SNAPSHOTS,
+    META_QAT,
     META_NAME,
     META_SHARD,
     META_POS,
@@ -99,10 +111,13 @@ enum {
     METAS
 };
 static const char *const meta_key[METAS] = {
-    [META_VERSION] = "checkpoint",  [META_RECIPE] = "recipe",      [META_LAYOUT] = "layout",
-    [META_STEP] = "step",           [META_ELAPSED] = "elapsed_ms", [META_NAME] = "shard_name",
-    [META_SHARD] = "shard",         [META_POS] = "shard_pos",      [META_SHARDS] = "shards",
-    [META_TOKENS] = "shard_tokens", [META_XXH64] = "xxh64",
+    [META_VERSION] = "checkpoint", [META_RECIPE] = "recipe",
+    [META_LAYOUT] = "layout",      [META_STEP] = "step",
+    [META_ELAPSED] = "elapsed_ms", [META_SNAPSHOTS] = "swa_snapshots",
+    [META_QAT] = "late_qat",       [META_NAME] = "shard_name",
+    [META_SHARD] = "shard",        [META_POS] = "shard_pos",
+    [META_SHARDS] = "shards",      [META_TOKENS] = "shard_tokens",
+    [META_XXH64] = "xxh64",
 };
 
 static uint64_t hash_metas(const char *const value[METAS], uint64_t h)
@@ -158,6 +173,8 @@ static enum err_code write_file(const char *path, const struct step *s, const st
     value[META_LAYOUT] = hash_hex(layout_hash(s->m), n[META_LAYOUT]);
     value[META_STEP] = print_size(n[META_STEP], s->opt.step);
     value[META_ELAPSED] = n[META_ELAPSED];
+    value[META_SNAPSHOTS] = print_size(n[META_SNAPSHOTS], s->snapshots);
+    value[META_QAT] = s->qat ? "1" : "0";
     value[META_NAME] = c->pos.name;
     value[META_SHARD] = print_size(n[META_SHARD], c->pos.shard);
     value[META_POS] = print_size(n[META_POS], c->pos.pos);
@@ -250,13 +267,20 @@ static bool parse_size(const char *text, size_t *out)
     return *text >= '0' && *text <= '9' && !*end && v <= SIZE_MAX / 2;
 }
 
-static bool parse_state(const char *const value[METAS], struct checkpoint *c, size_t *step)
+struct counters {
+    size_t step, snapshots, qat;
+};
+
+static bool parse_state(const char *const value[METAS], struct checkpoint *c, struct counters *n)
 {
     char *end;
     c->elapsed_ms = strtod(value[META_ELAPSED], &end);
     snprintf(c->pos.name, sizeof c->pos.name, "%s", value[META_NAME]);
     return !*end && c->elapsed_ms >= 0 && c->elapsed_ms < 1e15 &&
-           parse_size(value[META_STEP], step) && parse_size(value[META_SHARD], &c->pos.shard) &&
+           parse_size(value[META_STEP], &n->step) &&
+           parse_size(value[META_SNAPSHOTS], &n->snapshots) &&
+           parse_size(value[META_QAT], &n->qat) && n->qat <= 1 &&
+           parse_size(value[META_SHARD], &c->pos.shard) &&
            parse_size(value[META_POS], &c->pos.pos) &&
            parse_size(value[META_SHARDS], &c->pos.shards) &&
            parse_size(value[META_TOKENS], &c->pos.shard_tokens);
@@ -266,7 +290,8 @@ enum err_code checkpoint_read(const char *path, struct step *s, struct checkpoin
 {
     struct st_file f = {0};
     struct block b[BLOCKS];
-    size_t count = blocks_of(s, b), bytes = s->m->floats * sizeof(float), step = 0;
+    size_t count = blocks_of(s, b), bytes = s->m->floats * sizeof(float);
+    struct counters n;
     const char *value[METAS], *recipe;
     char hex[17];
     enum err_code rc = st_open(&f, path, e);
@@ -281,13 +306,15 @@ enum err_code checkpoint_read(const char *path, struct step *s, struct checkpoin
         rc = err_set(e, ERR_INPUT, "%s: written by a version whose model has other tensors", path);
         goto out;
     }
-    if (!parse_state(value, c, &step)) {
+    if (!parse_state(value, c, &n)) {
         rc = err_set(e, ERR_INPUT, "%s: its metadata hold impossible numbers", path);
         goto out;
     }
     for (size_t i = 0; i < count; i++)
         s->k->upload(s->k, b[i].at, tensor_find(f.tensor, f.count, b[i].name)->data, bytes);
-    s->opt.step = step;
+    s->opt.step = n.step;
+    s->snapshots = n.snapshots;
+    s->qat = n.qat && s->quant;
     rc = s->k->sync(s->k, e);
 out:
     st_close(&f);

@@ -1,15 +1,17 @@
 /*
  * checkpoint.h - everything that a run needs to go on bit-exactly, in one safetensors file.
  *
- *   tensors   params, momentum, variance, and ema when the recipe has one: F32, [floats], with the
- *             layout of the parameter block
- *   metadata  checkpoint (version of this layout, "1"), recipe (all groups), layout (XXH64 of the
- *             parameters' names and shapes), step, elapsed_ms, where the training stream stands
+ *   tensors   params, momentum, variance, and when the recipe has them ema and swa (the sum of
+ *             the snapshots): F32, [floats], with the layout of the parameter block
+ *   metadata  checkpoint (version of this layout, "2"), recipe (all groups), layout (XXH64 of the
+ *             parameters' names and shapes), step, elapsed_ms, swa_snapshots, late_qat (1: on),
+ *             where the training stream stands
  *             (shard_name, shard, shard_pos, shards, shard_tokens), xxh64 over everything else
  *
  * The file is replaced atomically. The recipe of a resumed run must be the checkpoint's, except for
  * keys that only say when to look, to stop or where things are (checkpoint.c lists them), and for
- * the EVAL and QUANT groups, which training does not read.
+ * the EVAL and QUANT groups, of which training reads nothing; with late QAT it reads QUANT_BITS,
+ * QUANT_SCALE_FLOOR and QUANT_KEEP_NUMEL, which must then be the same.
  */
 #ifndef TRAINER_CHECKPOINT_H
 #define TRAINER_CHECKPOINT_H

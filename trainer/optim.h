@@ -1,24 +1,31 @@
 /*
  * optim.h - Muon and AdamW over the parameter block of a model, gradient clipping, averaging.
  *
- * The class of a parameter (model/gpt.h) decides:
+ * The class of a parameter (model/gpt.h) decides its group:
  *
- *   PARAM_MATRIX   Muon   MATRIX_LR, MUON_WD
- *   PARAM_EMBED    AdamW  TIED_EMBED_LR (EMBED_LR when untied), EMBED_WD
- *   PARAM_HEAD     AdamW  HEAD_LR, EMBED_WD
- *   PARAM_CONTROL  AdamW  SCALAR_LR, ADAM_WD
+ *   OPTIM_MUON    PARAM_MATRIX             Muon   MATRIX_LR, MUON_WD
+ *   OPTIM_EMBED   PARAM_EMBED              AdamW  TIED_EMBED_LR (EMBED_LR when untied), EMBED_WD
+ *   OPTIM_HEAD    PARAM_HEAD               AdamW  HEAD_LR, EMBED_WD
+ *   OPTIM_SCALAR  PARAM_CONTROL            AdamW  SCALAR_LR, ADAM_WD
+ *   PARAM_PROJ goes to OPTIM_MUON (#1296, #1263), with PROJ_OPTIMIZER=adamw to OPTIM_SCALAR (#549)
  *
  * Muon (Jordan et al., kellerjordan.github.io/posts/muon), per matrix of r rows and c columns,
  * slice by slice for 3-D parameters; fp32 throughout:
  *
  *   buf = mu*buf + g;  u = g + mu*buf                              Nesterov momentum
  *   MUON_ROW_NORM: u_i = u_i / max(|u_i|, 1e-7) for every row      MuonEq-R (arXiv 2603.28254)
- *   X = u / (|u|_F + 1e-7)
- *   MUON_BACKEND_STEPS times:  A = X X^T;  B = b*A + c*(A A);  X = a*X + B X     (a, b, c: optim.c)
+ *   X = MUON_BACKEND_STEPS steps of Newton-Schulz on u / (|u|_F + 1e-7)           kern_ns
  *   p = p*(1 - lr*wd) - lr * sqrt(max(1, r/c)) * X
  *
- * When r > c the iteration runs on X^T without moving it: A = X^T X, X = a*X + X B. The reference
- * scripts differ in (c*A)*A and c*(A*A); this is the second (#549).
+ * Matrices of one shape are orthogonalised in one call, wherever they lie. The reference scripts
+ * differ in (c*A)*A and c*(A*A); in fp32 that is rounding.
+ *
+ * bf16, as the records store it (values are rounded to the nearest bf16, ties to even, and kept in
+ * fp32; the arithmetic between two roundings is fp32):
+ *
+ *   EMBED_BF16  OPTIM_EMBED: the gradient before the step; weights and both moments after it
+ *   MUON_BF16   OPTIM_MUON: g, mu*buf, buf, u, and u again after the rows are normalised. The norms
+ *               themselves and Newton-Schulz stay fp32 (in the records they are bf16 as well)
  *
  * State lives in blocks with the layout of the parameter block. Everything goes through the kernels
  * table, so all pointers are backend memory, and the result is as bit-exact as the backend.
@@ -30,12 +37,19 @@
 
 #include "model/gpt.h"
 
+enum optim_group { OPTIM_MUON, OPTIM_EMBED, OPTIM_HEAD, OPTIM_SCALAR, OPTIM_GROUPS };
+extern const char *const optim_group_name[OPTIM_GROUPS]; /* "muon", "embed", "head", "scalar" */
+
+/* optim_group_of - the group of a parameter. */
+enum optim_group optim_group_of(const struct recipe *r, const struct gpt_param *p);
+
 /* A stretch of the parameter block that is updated as one: a matrix, or neighbours of one AdamW
  * group. */
 struct optim_run {
-    enum param_class cls;
+    enum optim_group group;
     size_t at, n;              /* floats */
-    size_t slices, rows, cols; /* PARAM_MATRIX only: n = slices*rows*cols */
+    size_t slices, rows, cols; /* OPTIM_MUON only: n = slices*rows*cols */
+    bool first_of_shape;       /* OPTIM_MUON only: no earlier run has these rows and cols */
 };
 
 struct optim {
@@ -43,16 +57,23 @@ struct optim {
     const struct gpt *m;
     struct optim_run *run;
     size_t runs;
-    size_t step; /* steps taken; part of the state, AdamW's bias correction needs it */
-    float *mom;  /* [floats] Muon's buf, AdamW's first moment */
-    float *var;  /* [floats] AdamW's second moment; stays zero where Muon rules */
-    float *work; /* Newton-Schulz: largest slice plus two squares of its smaller side */
+    size_t step;  /* steps taken; part of the state, AdamW's bias correction needs it */
+    float *mom;   /* [floats] Muon's buf, AdamW's first moment */
+    float *var;   /* [floats] AdamW's second moment; stays zero where Muon rules */
+    float **list; /* room for a pointer to every matrix, for Newton-Schulz */
 };
 
 /* optim_init - zero state for the parameters of m (which must outlive o). ERR_RESOURCE: no memory.
  * Only m->r, m->param, m->nparams and m->floats are read. */
 enum err_code optim_init(struct optim *o, struct kern *k, const struct gpt *m, struct err *e);
 void optim_free(struct optim *o); /* accepts a zeroed struct */
+
+/* optim_reset - zero state, as after optim_init. */
+void optim_reset(struct optim *o);
+
+/* optim_round - what a block of weights becomes when it is stored in the parameters' own types:
+ * with EMBED_BF16 its embedding tables are rounded to bf16; otherwise nothing. */
+void optim_round(const struct optim *o, float *params);
 
 /*
  * optim_step - one step of every group.
@@ -64,12 +85,9 @@ void optim_free(struct optim *o); /* accepts a zeroed struct */
  */
 void optim_step(struct optim *o, float *params, float *grads, double lr_scale, double momentum);
 
-/* muon_floats - size of the scratch block of muon_orthogonalise for this shape. */
-size_t muon_floats(size_t rows, size_t cols);
-
-/* muon_orthogonalise - `steps` Newton-Schulz iterations on x[rows][cols] in place, normalised
- * first. work: muon_floats(rows, cols) floats, finite, not overlapping x. x must be finite. */
-void muon_orthogonalise(struct kern *k, float *x, float *work, size_t rows, size_t cols,
+/* muon_orthogonalise - `steps` Newton-Schulz iterations on each of x[0..count), matrices
+ * [rows][cols], in place, normalised first; with Muon's coefficients. x must be finite. */
+void muon_orthogonalise(struct kern *k, float *const *x, size_t count, size_t rows, size_t cols,
                         size_t steps);
 
 /* optim_clip - global L2 norm of grads[n] before clipping; with max_norm > 0 the gradients are

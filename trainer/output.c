@@ -109,7 +109,7 @@ enum err_code output_weights(const struct output *o, const struct gpt *m, const 
     if (!(rc = write_bytes(output_path(o, "byte_table.bin", path), &facts->c->bytes, e)) &&
         !(rc = write_model(output_path(o, "model.safetensors", path), m, params, d, e)))
         rc = quant_write(m, params, &m->r, d->pair, OUTPUT_METAS,
-                         output_path(o, "model.quant.safetensors", path), q, e);
+                         output_path(o, "model.quant.safetensors", path), facts->with, q, e);
     free(d);
     return rc;
 }

@@ -37,6 +37,7 @@ struct output_facts {
     const struct corpus *c;
     size_t step;
     double train_ms, val_loss, val_bpb;
+    const struct quant_with *with; /* for the quantiser, NULL when it needs nothing (no metadata) */
 };
 
 /* output_weights - model.safetensors, model.quant.safetensors and byte_table.bin from host weights.

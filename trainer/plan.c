@@ -6,6 +6,7 @@
 #include "model/score.h"
 #include "trainer/quant.h"
 #include "trainer/schedule.h"
+#include "trainer/step.h"
 
 /* ---- settings ---- */
 
@@ -16,11 +17,13 @@ static enum err_code check_after(const struct gpt *m, struct err *e)
     struct window_list l;
     enum err_code rc = quant_check(&m->r, e);
     if (!rc && o.mode == EVAL_MODES)
-        rc = err_set(e, ERR_USAGE, "EVAL_MODE=%s: expected plain or sliding", m->r.eval_mode);
+        rc = err_set(e, ERR_USAGE,
+                     "EVAL_MODE=%s: expected plain, sliding, slot, slot-context or ttt",
+                     m->r.eval_mode);
     return rc ? rc : score_windows(m, SIZE_MAX, &o, &l, e);
 }
 
-static enum err_code check(const struct recipe *r, struct err *e)
+static enum err_code check_ranges(const struct recipe *r, struct err *e)
 {
     const struct {
         const char *name;
@@ -46,13 +49,81 @@ static enum err_code check(const struct recipe *r, struct err *e)
         {"BETA2", r->beta2, 0, 0.999999},
         {"GRAD_CLIP_NORM", r->grad_clip_norm, 0, 1e9},
         {"EMA_DECAY", r->ema_decay, 0, 0.9999999},
+        {"WARMUP_STEPS", (double)r->warmup_steps, 0, 1e6},
+        {"RECUR_START_STEP", (double)r->recur_start_step, 0, 1e12},
+        {"SWA_EVERY", (double)r->swa_every, 1, 1e12},
+        {"SWA_START_SCALE", r->swa_start_scale, 0, 2},
+        {"LATE_QAT_THRESHOLD", r->late_qat_threshold, 0, 2},
+        {"GPTQ_RESERVE_SECONDS", r->gptq_reserve_seconds, 0, 1e9},
+        {"MUON_ROW_NORM", (double)r->muon_row_norm, 0, 1},
+        {"MUON_BF16", (double)r->muon_bf16, 0, 1},
+        {"MATRIX_BANKS", (double)r->matrix_banks, 0, 1},
+        {"PROJ_DEPTH_INIT", (double)r->proj_depth_init, 0, 1},
+        {"SWA_ENABLED", (double)r->swa_enabled, 0, 1},
+        {"SWA_APPLY", (double)r->swa_apply, 0, 1},
     };
     for (size_t i = 0; i < sizeof range / sizeof range[0]; i++)
         if (!(range[i].v >= range[i].lo && range[i].v <= range[i].hi))
             return err_set(e, ERR_USAGE, "%s=%g: must be %g to %g", range[i].name, range[i].v,
                            range[i].lo, range[i].hi);
-    if (strcmp(r->init, "uniform") != 0 && strcmp(r->init, "orthogonal") != 0)
-        return err_set(e, ERR_USAGE, "INIT=%s: expected uniform or orthogonal", r->init);
+    return ERR_OK;
+}
+
+static enum err_code check_words(const struct recipe *r, struct err *e)
+{
+    const struct {
+        const char *name, *v, *words[3], *expected;
+    } list[] = {
+        {"INIT", r->init, {"uniform", "orthogonal"}, "uniform or orthogonal"},
+        {"PROJ_OPTIMIZER", r->proj_optimizer, {"muon", "adamw"}, "muon or adamw"},
+        {"LATE_QAT_SCOPE", r->late_qat_scope, {"all", "proj", "none"}, "all, proj or none"},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        bool known = false;
+        for (size_t w = 0; w < 3 && list[i].words[w]; w++)
+            known |= strcmp(list[i].v, list[i].words[w]) == 0;
+        if (!known)
+            return err_set(e, ERR_USAGE, "%s=%s: expected %s", list[i].name, list[i].v,
+                           list[i].expected);
+    }
+    return ERR_OK;
+}
+
+/* Does the multiplier ever fall below `below`, in a run that lasts long enough? */
+static bool falls_below(const struct recipe *r, double below)
+{
+    bool falls = r->warmdown_frac > 0 || r->warmdown_iters > 0;
+    return below > 1 || (falls && r->min_lr < below);
+}
+
+/* Settings that are fine one by one, but under which a switch could never act. */
+static enum err_code check_sense(const struct gpt *m, struct err *e)
+{
+    const struct recipe *r = &m->r;
+    bool qat = r->late_qat_threshold > 0 && strcmp(r->late_qat_scope, "none") != 0;
+    if (r->max_wallclock_seconds > 0 && r->gptq_reserve_seconds >= r->max_wallclock_seconds)
+        return err_set(e, ERR_USAGE,
+                       "GPTQ_RESERVE_SECONDS=%g leaves nothing of MAX_WALLCLOCK_SECONDS=%g",
+                       r->gptq_reserve_seconds, r->max_wallclock_seconds);
+    if (r->proj_depth_init && strcmp(r->init, "orthogonal") != 0)
+        return err_set(e, ERR_USAGE, "PROJ_DEPTH_INIT=1 scales an orthogonal init, INIT is %s",
+                       r->init);
+    if (qat && !step_qat_possible(m))
+        return err_set(e, ERR_USAGE,
+                       "LATE_QAT_SCOPE=%s: the model has no matrix that it applies to (%s)",
+                       r->late_qat_scope,
+                       strcmp(r->late_qat_scope, "all") ? "no bigram.proj, no ve_shared.proj"
+                                                        : "QUANT_KEEP_NUMEL keeps all of them");
+    if (qat && !falls_below(r, r->late_qat_threshold))
+        return err_set(e, ERR_USAGE,
+                       "LATE_QAT_THRESHOLD=%g: the learning-rate multiplier never falls below it "
+                       "(WARMDOWN_ITERS, WARMDOWN_FRAC, MIN_LR)",
+                       r->late_qat_threshold);
+    if (r->swa_enabled && r->swa_apply && !falls_below(r, r->swa_start_scale))
+        return err_set(e, ERR_USAGE,
+                       "SWA_START_SCALE=%g: the learning-rate multiplier never falls below it "
+                       "(WARMDOWN_ITERS, WARMDOWN_FRAC, MIN_LR)",
+                       r->swa_start_scale);
     return ERR_OK;
 }
 
@@ -74,8 +145,9 @@ static enum err_code one_sequence(const struct gpt *m, struct kern *k, size_t *b
 enum err_code plan_make(struct plan *p, struct gpt *m, struct kern *k, struct err *e)
 {
     size_t one = 0, floats = m->floats * sizeof(float);
-    enum err_code rc = check(&m->r, e);
-    if (rc || (rc = check_after(m, e)))
+    enum err_code rc;
+    if ((rc = check_ranges(&m->r, e)) || (rc = check_words(&m->r, e)) || (rc = check_after(m, e)) ||
+        (rc = check_sense(m, e)))
         return rc;
     size_t t = (size_t)m->r.train_seq_len, batch = (size_t)m->r.train_batch_tokens;
     size_t micro = (size_t)m->r.micro_batch_tokens;
@@ -103,7 +175,9 @@ enum err_code plan_make(struct plan *p, struct gpt *m, struct kern *k, struct er
         .weights = floats,
         .grads = floats,
         .state = 2 * floats,
-        .average = m->r.ema_decay > 0 ? floats : 0,
+        .averages =
+            (m->r.ema_decay > 0 ? floats : 0) + (m->r.swa_enabled && m->r.swa_apply ? floats : 0),
+        .rounded = step_qat_possible(m) ? floats : 0,
         .activations = one * (micro / t),
     };
     return ERR_OK;
@@ -113,7 +187,6 @@ enum err_code plan_make(struct plan *p, struct gpt *m, struct kern *k, struct er
 
 static void print_tensors(const struct gpt *m, FILE *f)
 {
-    static const char *const cls[] = {"muon", "embed", "head", "control"};
     for (size_t i = 0; i < m->nparams; i++) {
         const struct gpt_param *p = &m->param[i];
         char shape[72] = "[";
@@ -121,7 +194,8 @@ static void print_tensors(const struct gpt *m, FILE *f)
         for (size_t d = 0; d < p->ndim; d++)
             n += (size_t)snprintf(shape + n, sizeof shape - n, "%s%zu", d ? ", " : "", p->shape[d]);
         snprintf(shape + n, sizeof shape - n, "]");
-        fprintf(f, "%-36s %-18s %10zu  %s\n", p->name, shape, p->size, cls[p->cls]);
+        fprintf(f, "%-36s %-18s %10zu  %s\n", p->name, shape, p->size,
+                optim_group_name[optim_group_of(&m->r, p)]);
     }
 }
 
@@ -131,13 +205,14 @@ static void print_memory(const struct plan *p, FILE *f)
         const char *what;
         size_t bytes;
     } line[] = {
-        {"weights", p->weights}, {"gradients", p->grads},         {"optimiser", p->state},
-        {"average", p->average}, {"activations", p->activations},
+        {"weights", p->weights},   {"gradients", p->grads},         {"optimiser", p->state},
+        {"averages", p->averages}, {"rounded weights", p->rounded}, {"activations", p->activations},
     };
     size_t sum = 0;
     fprintf(f, "memory:");
     for (size_t i = 0; i < sizeof line / sizeof line[0]; i++) {
-        fprintf(f, " %s %.1f MiB,", line[i].what, (double)line[i].bytes / 1048576.0);
+        if (line[i].bytes)
+            fprintf(f, " %s %.1f MiB,", line[i].what, (double)line[i].bytes / 1048576.0);
         sum += line[i].bytes;
     }
     fprintf(f, " in all %.1f MiB\n", (double)sum / 1048576.0);
@@ -147,16 +222,17 @@ static void print_memory(const struct plan *p, FILE *f)
  * known; the points are then fractions of the time, at an even pace. */
 static void print_schedule(const struct recipe *r, FILE *f)
 {
-    bool capped = r->max_wallclock_seconds > 0;
+    double cap_ms = schedule_cap_ms(r);
+    bool capped = cap_ms > 0;
     if (capped)
         fprintf(f, "schedule: by wall clock, %g s or %lld steps, whichever ends first\n",
-                r->max_wallclock_seconds, (long long)r->iterations);
+                cap_ms / 1e3, (long long)r->iterations);
     else
         fprintf(f, "schedule: by steps, %lld\n", (long long)r->iterations);
     for (int i = 0; i <= 10; i++) {
         /* The last point is the last step, not the one behind it. */
         size_t n = (size_t)r->iterations, step = n * (size_t)i / 10 - (i == 10 && n > 0);
-        double ms = 100.0 * i * r->max_wallclock_seconds;
+        double ms = 0.1 * i * cap_ms;
         if (capped && r->warmdown_frac > 0)
             fprintf(f, "  at %3d%% of the time: lr x %.6f\n", i * 10, schedule_lr(r, 1, ms));
         else if (!capped)
@@ -166,6 +242,36 @@ static void print_schedule(const struct recipe *r, FILE *f)
     if (capped && !(r->warmdown_frac > 0) && r->warmdown_iters > 0)
         fprintf(f, "  lr x 1, then down to %g over the time that the last %lld steps take\n",
                 r->min_lr, (long long)r->warmdown_iters);
+}
+
+/* What changes on the way, and which weights are saved. */
+static void print_switches(const struct gpt *m, FILE *f)
+{
+    const struct recipe *r = &m->r;
+    bool swa = r->swa_enabled && r->swa_apply;
+    if (r->warmup_steps > 0)
+        fprintf(f, "warmup: %lld steps before the clock, undone\n", (long long)r->warmup_steps);
+    if (r->embed_bf16 || r->muon_bf16)
+        fprintf(f, "stored as bf16: %s%s%s\n", r->embed_bf16 ? "embedding tables" : "",
+                r->embed_bf16 && r->muon_bf16 ? ", " : "",
+                r->muon_bf16 ? "Muon's gradient and momentum" : "");
+    if (r->recur_layers[0])
+        fprintf(f, "recurrence: blocks %s run twice from step %lld on\n", r->recur_layers,
+                (long long)r->recur_start_step);
+    if (step_qat_possible(m))
+        fprintf(f, "late QAT: %s at %lld bits once the lr multiplier is below %g\n",
+                strcmp(r->late_qat_scope, "all") ? "bigram.proj, ve_shared.proj" : "matrices",
+                (long long)r->quant_bits, r->late_qat_threshold);
+    if (r->swa_enabled)
+        fprintf(f, "SWA: every %lld steps while the lr multiplier is below %g%s\n",
+                (long long)r->swa_every, r->swa_start_scale,
+                swa ? "" : "; thrown away (SWA_APPLY=0)");
+    if (r->ema_decay > 0)
+        fprintf(f, "EMA: decay %g\n", r->ema_decay);
+    fprintf(f, "saved: %s\n",
+            swa                ? "mean of the SWA snapshots"
+            : r->ema_decay > 0 ? "EMA"
+                               : "weights of the last step");
 }
 
 void plan_print(const struct plan *p, const struct gpt *m, FILE *f)
@@ -178,4 +284,5 @@ void plan_print(const struct plan *p, const struct gpt *m, FILE *f)
             (long long)r->train_seq_len);
     print_memory(p, f);
     print_schedule(r, f);
+    print_switches(m, f);
 }

@@ -19,6 +19,8 @@
 #include "kernels/err.h"
 #include "model/gpt.h"
 #include "model/recipe.h"
+#include "trainer/hessian.h"
+#include "trainer/prune.h"
 
 /* How the clip of a row (the magnitude that becomes `levels`) is found. */
 enum quant_clip {
@@ -90,15 +92,27 @@ float quant_scale(float clip, int levels, double floor);
  * INFINITY. */
 void quant_round(int8_t *q, const float *w, size_t n, float clip, float scale, int levels);
 
+/* How the integers of a tensor were chosen. */
+enum quant_by {
+    QUANT_BY_NOTHING,  /* fp16 */
+    QUANT_BY_SEARCH,   /* rounded with the scales that quant_matrix found */
+    QUANT_BY_GPTQ,     /* gptq.h */
+    QUANT_BY_FALLBACK, /* as QUANT_BY_SEARCH, because the Hessian was not positive definite */
+};
+
 /* One parameter in the report. */
 struct quant_line {
     char name[48];
     unsigned bits; /* 16: stored as fp16 */
+    enum quant_by by;
+    int pct; /* index into quant_pct of the winner, -1 where no percentiles were tried */
     size_t rows, numel;
-    double mse;     /* mean squared error */
-    double rel;     /* ||w - stored|| / ||w||, 0 for a zero tensor */
-    double entropy; /* order-0 bits per weight of q; 16 for fp16 */
-    double at_edge; /* share of the integers that are -levels or levels */
+    double mse;         /* mean squared error */
+    double rel;         /* ||w - stored|| / ||w||, 0 for a zero tensor */
+    double entropy;     /* order-0 bits per weight of q; 16 for fp16 */
+    double at_edge;     /* share of the integers that are -levels or levels */
+    double sensitivity; /* trace of the layer's Hessian (hessian.h), 0 where there is none */
+    size_t pruned;      /* integers of +-1 that became 0 */
 };
 
 struct quant_report {
@@ -107,46 +121,84 @@ struct quant_report {
     struct quant_line total; /* over the quantised tensors alone; bits 0 */
     uint64_t numel;          /* parameters, quantised or not */
     uint64_t raw_bytes;      /* data of the file: q, scales, fp16 */
-    double coded_bytes; /* the same when q costs its order-0 entropy: what a coder without a model
-                           needs, without its tables */
+    double coded_bytes;      /* the same when q costs its order-0 entropy: what a coder without a
+                                model needs, without its tables */
+    uint64_t prune_target;   /* PRUNE_TARGET_BYTES; 0: no pruning was asked for */
+    bool prune_left_out;     /* it was, but nothing could measure the record's file */
+    struct prune_result prune;
 };
 
 void quant_report_free(struct quant_report *r); /* accepts a zeroed struct */
-/* quant_report_print - the table that `packer quantize` shows. */
+/* quant_report_print - the table that `packer quantize` shows. Columns of calibration and pruning
+ * only where there was any. */
 void quant_report_print(const struct quant_report *r, FILE *out);
 
-/* quant_check - the QUANT_* settings of a recipe; ERR_USAGE when one makes no sense. For those who
- * quantise after hours of something else. */
+/* quant_check - the settings of quantisation in a recipe; ERR_USAGE when one makes no sense. For
+ * those who quantise after hours of something else. */
 enum err_code quant_check(const struct recipe *r, struct err *e);
+
+/* quant_needs_data - do these settings need calibration data (GPTQ, mixed bits)? */
+bool quant_needs_data(const struct recipe *r);
+
+/* quant_size - bytes of the record's own file (COMPRESSOR, ...) with these tensors: what pruning
+ * makes fit. */
+typedef enum err_code quant_size(void *ctx, const struct recipe *r, const struct tensor_view *t,
+                                 size_t n, uint64_t *bytes, struct err *e);
+
+/* What some settings need beside the weights. */
+struct quant_with {
+    const struct calib *calib; /* when quant_needs_data; its progress is called for all long work */
+    quant_size *size;          /* PRUNE_TARGET_BYTES; NULL: pruning is left out, and reported so */
+    void *size_ctx;
+};
 
 /*
  * quant_write - quantise a model and write it (safetensors, by way of a temporary file).
  *
  *   params  host, the whole parameter block
- *   r       settings QUANT_*; usually &m->r
+ *   r       the settings of quantisation; usually &m->r
  *   meta    nmeta pairs (key, value) for the file's metadata
+ *   with    NULL when the settings need nothing
  *   rep     out, filled on success; NULL when not wanted
  *
  * Tensors in state-dict order, a quantised X as X.q (I8, shape of X) and X.scale (F16 [rows]); a
  * parameter of more than two dimensions counts as a matrix with its last axis as columns. Control
- * tensors, and whatever has at most QUANT_KEEP_NUMEL elements, are F16 with their own name.
- * ERR_USAGE: a setting that makes no sense. ERR_INPUT: a weight that is not finite or does not fit
- * fp16, naming the tensor.
+ * tensors, and whatever has at most QUANT_KEEP_NUMEL elements, are F16 with their own name. GPTQ
+ * and mixed bits are for the matrices of blocks; pruning for all tensors of QUANT_BITS except
+ * embedding and head.
+ * ERR_USAGE: a setting that makes no sense, or that needs data when there are none. ERR_INPUT: a
+ * weight that is not finite or does not fit fp16, naming the tensor.
  */
 enum err_code quant_write(const struct gpt *m, const float *params, const struct recipe *r,
                           const char *const *meta, size_t nmeta, const char *path,
-                          struct quant_report *rep, struct err *e);
+                          const struct quant_with *with, struct quant_report *rep, struct err *e);
+
+/* What `packer quantize` is given beside files and settings. */
+struct quant_tools {
+    const char *data; /* directory with training shards; NULL: none */
+    size_t threads;   /* for calibration, 0: all */
+    /* size_check - can the record's file be made with these settings? Asked before any work when
+     * PRUNE_TARGET_BYTES is set; with `size` only. */
+    enum err_code (*size_check)(const struct recipe *r, struct err *e);
+    quant_size *size; /* as in quant_with */
+    void *size_ctx;
+    void (*progress)(void *ctx, const char *what, size_t done, size_t all); /* may be NULL */
+    void *progress_ctx;
+};
 
 /*
  * quant_file - the whole of `packer quantize`: read a model's weights, quantise, write.
  *
  *   settings  n strings KEY=VALUE, applied over the recipe in the file's metadata ("recipe"); only
- *             QUANT_* keys are allowed: the others say what the model is and how it came about
+ *             keys of quantisation are allowed: the others say what the model is and how it came
+ *             about
+ *   tools     NULL when there are none
  *
- * All metadata travel on; "recipe" gets the new settings. ERR_INPUT: no recipe in the metadata,
- * tensors that do not fit it; and as quant_write.
+ * All metadata travel on; "recipe" gets the new settings. Calibration takes the first batches of
+ * tools->data whatever GPTQ_DATA says: where training stopped is not known here. ERR_INPUT: no
+ * recipe in the metadata, tensors that do not fit it; and as quant_write.
  */
 enum err_code quant_file(const char *in, const char *out, const char *const *settings, size_t n,
-                         struct quant_report *rep, struct err *e);
+                         const struct quant_tools *tools, struct quant_report *rep, struct err *e);
 
 #endif

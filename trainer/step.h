@@ -6,8 +6,20 @@
  *     step_end(s, lr_scale, momentum, &stats, e)                 clip, Muon and AdamW, EMA
  *
  * The loss of a step is the mean over TRAIN_BATCH_TOKENS tokens, however it is cut into
- * micro-batches. Nothing here allocates after step_init, and nothing here knows files, clocks or
- * logs.
+ * micro-batches. Nothing here knows files, clocks or logs; who calls decides when a switch is
+ * thrown (trainer/schedule.h):
+ *
+ *   step_recur     depth recurrence: the graph is planned again, nothing else changes
+ *   s->qat = true  late QAT (#549's intention, arXiv 1308.3432's straight-through estimator): from
+ *                  then on forward and backward see weights rounded as they will be packed
+ *                  (kern fake_quant with QUANT_BITS and QUANT_SCALE_FLOOR; the records have 6 and
+ *                  1), the gradient goes to the real weights as if nothing had been rounded.
+ *                  LATE_QAT_SCOPE says which matrices: all that QUANT_BITS applies to (so not those
+ *                  that QUANT_KEEP_NUMEL keeps as fp16), or proj: bigram.proj and ve_shared.proj
+ *                  alone, whatever their size (what #549 reaches when it is not compiled)
+ *   step_snapshot  SWA: the weights as they are now join the mean that step_final returns
+ *
+ * Nothing allocates after step_init but step_recur.
  */
 #ifndef TRAINER_STEP_H
 #define TRAINER_STEP_H
@@ -21,12 +33,17 @@ struct step {
     struct kern *k;
     const struct gpt *m;
     struct graph g;
-    size_t batch, t;             /* sequences per micro-batch, tokens per sequence */
-    float *params, *grads, *ema; /* backend, [floats]; ema NULL when EMA_DECAY is 0 */
-    float *nll;                  /* host, [batch*t] */
-    struct optim opt;            /* opt.step is the number of steps taken */
-    double loss_sum;             /* of the current step, in token order */
-    double seconds[PHASES];      /* wall time since step_init; only meaningful on the CPU */
+    bool recur;             /* g runs RECUR_LAYERS twice */
+    bool qat;               /* set by the caller, only when `quant` is there */
+    size_t snapshots;       /* that swa is the sum of */
+    size_t batch, t;        /* sequences per micro-batch, tokens per sequence */
+    float *params, *grads;  /* backend, [floats] */
+    float *ema, *swa;       /* the same; NULL without EMA_DECAY, without an applied SWA */
+    float *quant;           /* the same: rounded weights; NULL without late QAT */
+    float *nll;             /* host, [batch*t] */
+    struct optim opt;       /* opt.step is the number of steps taken */
+    double loss_sum;        /* of the current step, in token order */
+    double seconds[PHASES]; /* wall time since step_init; only meaningful on the CPU */
 };
 
 struct step_stats {
@@ -34,16 +51,23 @@ struct step_stats {
     double grad_norm; /* global, before clipping */
 };
 
-/* step_init - allocate for micro-batches of `batch` sequences of TRAIN_SEQ_LEN tokens. Weights are
- * zero until step_set. k and m must outlive s. ERR_RESOURCE: no memory. */
+/* step_init - allocate for micro-batches of `batch` sequences of TRAIN_SEQ_LEN tokens, with
+ * recurrence as the first step has it. Weights are zero until step_set. k and m must outlive s.
+ * ERR_RESOURCE: no memory. */
 enum err_code step_init(struct step *s, struct kern *k, const struct gpt *m, size_t batch,
                         struct err *e);
 void step_free(struct step *s); /* accepts a zeroed struct */
 
-/* step_set - take over initial weights (host, [floats]); the EMA starts as their copy. */
+/* step_set - start from these weights (host, [floats]) with fresh optimiser state, averages and
+ * switches, except the recurrence; the EMA starts as their copy. With EMBED_BF16 the embedding
+ * tables are rounded first. */
 void step_set(struct step *s, const float *params);
 
-/* step_begin - forget gradients and loss of the previous step. */
+/* step_recur - plan the graph with or without recurrence; does nothing when that is how it is.
+ * ERR_RESOURCE: no memory; s is then only fit for step_free. */
+enum err_code step_recur(struct step *s, bool recur, struct err *e);
+
+/* step_begin - forget gradients and loss of the previous step; round the weights under late QAT. */
 void step_begin(struct step *s);
 
 /* step_micro - forward and backward of one micro-batch: ids and target are [batch][t], host. */
@@ -59,6 +83,22 @@ enum err_code step_micro(struct step *s, const uint16_t *ids, const uint16_t *ta
  */
 enum err_code step_end(struct step *s, double lr_scale, double momentum, struct step_stats *st,
                        struct err *e);
+
+/* step_snapshot - add the weights to the SWA's sum; only counts without s->swa. */
+void step_snapshot(struct step *s);
+
+/*
+ * step_final - the weights that a run comes to, into s->grads, and where they come from: the mean
+ * of the snapshots when SWA is applied and took any; else the EMA; else the weights of the last
+ * step. With EMBED_BF16 the embedding tables of an average are rounded like the weights' own.
+ */
+enum step_source { STEP_WEIGHTS, STEP_EMA, STEP_SWA };
+enum step_source step_final(struct step *s);
+
+/* step_qat_covers - does late QAT round this parameter? */
+bool step_qat_covers(const struct recipe *r, const struct gpt_param *p);
+/* step_qat_possible - does a run of this model need the block for rounded weights? */
+bool step_qat_possible(const struct gpt *m);
 
 /* step_check - ERR_INPUT naming the first weight tensor that is not finite (before weights are
  * saved). */

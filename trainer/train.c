@@ -1,174 +1,46 @@
-/* train.c - see train.h. */
+/* train.c - see train.h: the beginning of a run and its steps. The end is finish.c's. */
 #include "trainer/train.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
-#include "model/clock.h"
-#include "model/score.h"
 #include "trainer/checkpoint.h"
-#include "trainer/corpus.h"
 #include "trainer/init.h"
-#include "trainer/log.h"
-#include "trainer/output.h"
-#include "trainer/plan.h"
+#include "trainer/run.h"
 #include "trainer/schedule.h"
-#include "trainer/step.h"
 
-struct train {
-    const struct train_opts *o;
-    struct gpt m; /* m.r is the recipe, with MICRO_BATCH_TOKENS resolved */
-    struct kern *k;
-    struct plan plan;
-    struct corpus data;
-    struct step s;
-    struct output out;
-    struct log log;
-    uint16_t *span;    /* one micro-batch and the token behind it */
-    double elapsed_ms; /* training time up to `since` */
-    double since;      /* ms; when the clock was last started, 0: it stands still */
-    double began_ms;   /* elapsed_ms when this session began */
-    size_t began_step;
-    double last_loss; /* of the last finished step */
-    struct train_result res;
-};
-
-/* ---- the clock of training time ---- */
-
-static double now_ms(void)
-{
-    return 1e3 * seconds_now();
-}
-
-static double elapsed(const struct train *t)
-{
-    return t->elapsed_ms + (t->since > 0 ? now_ms() - t->since : 0);
-}
-
-static void clock_start(struct train *t)
-{
-    t->since = now_ms();
-}
-
-static void clock_pause(struct train *t)
-{
-    t->elapsed_ms = elapsed(t);
-    t->since = 0;
-}
-
-/* ---- stopping ---- */
-
-static bool wants_stop(const struct train *t)
-{
-    return t->o->stop && *t->o->stop;
-}
-
-static bool over_cap(const struct train *t)
-{
-    double cap_ms = 1e3 * t->m.r.max_wallclock_seconds;
-    return cap_ms > 0 && elapsed(t) >= cap_ms;
-}
-
-static enum err_code save(struct train *t, struct err *e)
-{
-    struct checkpoint c = {.elapsed_ms = elapsed(t)};
-    char path[OUTPUT_PATH];
-    enum err_code rc = loader_tell(&t->data.train, &c.pos, e);
-    return rc ? rc : checkpoint_write(output_path(&t->out, "checkpoint", path), &t->s, &c, e);
-}
-
-/* Write the checkpoint and turn the stop into the error that ends the run. */
-static enum err_code stopped(struct train *t, struct err *e)
-{
-    enum err_code rc = save(t, e);
-    if (rc)
-        return rc;
-    log_line(&t->log, "stopped: signal step:%zu/%lld train_time:%.0fms", t->s.opt.step,
-             (long long)t->m.r.iterations, elapsed(t));
-    return err_set(e, ERR_RESOURCE, "stopped at step %zu, resume with --resume", t->s.opt.step);
-}
-
-/* A checkpoint on the way. The run outlives a full disk: it says so and tries again next time. */
-static void save_on_the_way(struct train *t)
-{
-    struct err why = {0};
-    clock_pause(t);
-    if (save(t, &why))
-        log_line(&t->log, "checkpoint failed: %s", why.msg);
-    clock_start(t);
-}
-
-/* ---- validation ---- */
-
-static enum err_code score_sink(void *ctx, const double *nll, size_t n, struct err *e)
-{
-    const struct train *t = ctx;
-    (void)nll;
-    (void)n;
-    return wants_stop(t) ? err_set(e, ERR_RESOURCE, "stopped during validation") : ERR_OK;
-}
-
-static void score_progress(void *ctx, size_t done, size_t all)
-{
-    struct train *t = ctx;
-    if (log_progress_due(&t->log))
-        log_progress(&t->log, "step %zu/%lld  validating %zu%%", t->s.opt.step,
-                     (long long)t->m.r.iterations, 100 * done / (all ? all : 1));
-}
-
-/* Plain validation of params (backend memory); *ms is the time it took. The training clock must
- * stand still. A signal ends it with a checkpoint. */
-static enum err_code validate(struct train *t, const float *params, struct score *sc, double *ms,
-                              struct err *e)
-{
-    struct score_opts o = {.mode = EVAL_PLAIN,
-                           .max_tokens = (size_t)t->m.r.val_max_tokens,
-                           .sink = score_sink,
-                           .progress = score_progress,
-                           .ctx = t};
-    struct err why = {0};
-    double t0 = now_ms();
-    enum err_code rc =
-        score_run(&t->m, t->k, params, t->data.val, t->data.nval, &t->data.bytes, &o, sc, &why);
-    *ms = now_ms() - t0;
-    if (rc && wants_stop(t))
-        return stopped(t, e);
-    return rc ? err_set(e, rc, "validation: %s", why.msg) : ERR_OK;
-}
+/* ---- steps ---- */
 
 static enum err_code validate_step(struct train *t, struct err *e)
 {
     struct score sc;
     double ms;
     size_t step = t->s.opt.step;
-    clock_pause(t);
-    enum err_code rc = validate(t, t->s.params, &sc, &ms, e);
+    run_clock_pause(t);
+    enum err_code rc = run_validate(t, t->s.params, t->s.recur, &sc, &ms, e);
     if (rc)
         return rc;
     t->res.val_loss = sc.val_loss;
     t->res.val_bpb = sc.val_bpb;
     log_line(&t->log, "step:%zu/%lld val_loss:%.4f val_bpb:%.4f train_time:%.0fms step_avg:%.2fms",
-             step, (long long)t->m.r.iterations, sc.val_loss, sc.val_bpb, elapsed(t),
-             elapsed(t) / (double)(step ? step : 1));
-    clock_start(t);
+             step, (long long)t->m.r.iterations, sc.val_loss, sc.val_bpb, run_elapsed(t),
+             run_elapsed(t) / (double)(step ? step : 1));
+    run_clock_start(t);
     return ERR_OK;
 }
-
-/* ---- steps ---- */
 
 static void show_progress(struct train *t, size_t micros_done)
 {
     const struct recipe *r = &t->m.r;
     double done =
         (double)(t->s.opt.step - t->began_step) + (double)micros_done / (double)t->plan.micros;
-    double ms = elapsed(t) - t->began_ms, cap_ms = 1e3 * r->max_wallclock_seconds;
+    double ms = run_elapsed(t) - t->began_ms, cap_ms = schedule_cap_ms(r);
     char eta[LOG_DURATION], loss[24] = "-";
     if (!log_progress_due(&t->log) || done <= 0 || ms <= 0)
         return;
     double left_ms = ((double)r->iterations - (double)t->began_step - done) * ms / done;
-    if (cap_ms > 0 && cap_ms - elapsed(t) < left_ms)
-        left_ms = cap_ms - elapsed(t);
+    if (cap_ms > 0 && cap_ms - run_elapsed(t) < left_ms)
+        left_ms = cap_ms - run_elapsed(t);
     if (t->last_loss > 0)
         snprintf(loss, sizeof loss, "%.4f", t->last_loss);
     log_progress(&t->log, "step %zu/%lld  loss %s  %.0f tokens/s  %s left", t->s.opt.step,
@@ -180,168 +52,148 @@ static void show_progress(struct train *t, size_t micros_done)
 static bool give_up(const struct train *t, size_t done, double ms)
 {
     double left_ms = ms / (double)done * (double)(t->plan.micros - done);
-    return wants_stop(t) && left_ms > 1e3 * t->o->patience_s;
+    return run_wants_stop(t) && left_ms > 1e3 * t->o->patience_s;
+}
+
+/* Forward and backward of a whole step, unless *given_up. */
+static enum err_code micro_batches(struct train *t, bool *given_up, struct err *e)
+{
+    size_t n = t->s.batch * t->s.t;
+    double began = run_now_ms();
+    enum err_code rc;
+    *given_up = false;
+    step_begin(&t->s);
+    for (size_t i = 1; i <= t->plan.micros && !*given_up; i++) {
+        if ((rc = loader_next(&t->data.train, t->tokens, t->tokens + n, t->s.batch, e)) ||
+            (rc = step_micro(&t->s, t->tokens, t->tokens + n, e)))
+            return rc;
+        show_progress(t, i);
+        *given_up = give_up(t, i, run_now_ms() - began);
+    }
+    return ERR_OK;
 }
 
 static enum err_code one_step(struct train *t, struct err *e)
 {
+    const struct recipe *r = &t->m.r;
     struct step_stats st;
     struct loader_pos before;
-    size_t n = t->s.batch * t->s.t, step = t->s.opt.step;
-    double began = elapsed(t), lr = schedule_lr(&t->m.r, step, began);
+    size_t step = t->s.opt.step;
+    double ms = run_elapsed(t), warmdown = schedule_warmdown(r, step, ms);
+    double lr = schedule_lr(r, step, ms);
+    bool given_up;
     enum err_code rc = loader_tell(&t->data.train, &before, e);
     if (rc)
         return rc;
-    step_begin(&t->s);
-    for (size_t i = 1; i <= t->plan.micros; i++) {
-        if ((rc = loader_take(&t->data.train, t->span, n + 1, e)) ||
-            (rc = step_micro(&t->s, t->span, t->span + 1, e)))
-            return rc;
-        show_progress(t, i);
-        if (give_up(t, i, elapsed(t) - began)) {
-            clock_pause(t);
-            rc = loader_seek(&t->data.train, &before, e);
-            return rc ? rc : stopped(t, e);
-        }
+    if (t->s.quant && !t->s.qat && schedule_qat(r, warmdown)) {
+        t->s.qat = true;
+        log_line(&t->log, "late_qat:enabled step:%zu scale:%.4f", step, warmdown);
     }
-    if ((rc = step_end(&t->s, lr, schedule_momentum(&t->m.r, step), &st, e)))
+    if ((rc = micro_batches(t, &given_up, e)))
+        return rc;
+    if (given_up) {
+        run_clock_pause(t);
+        rc = loader_seek(&t->data.train, &before, e);
+        return rc ? rc : run_stopped(t, e);
+    }
+    if ((rc = step_end(&t->s, lr, schedule_momentum(r, step), &st, e)))
         return rc;
     t->last_loss = t->res.train_loss = st.loss;
+    if (schedule_swa(r, t->s.opt.step, warmdown)) {
+        step_snapshot(&t->s);
+        if (t->s.snapshots == 1)
+            log_line(&t->log, "swa:start step:%zu", t->s.opt.step);
+    }
     return ERR_OK;
+}
+
+/* Plan the graph as step number `step` needs it; from RECUR_START_STEP on that is another one. */
+static enum err_code recurrence(struct train *t, size_t step, struct err *e)
+{
+    bool on = schedule_recur(&t->m.r, step);
+    if (on == t->s.recur)
+        return ERR_OK;
+    log_line(&t->log, "recurrence:activated step:%zu layers:%s", step, t->m.r.recur_layers);
+    return step_recur(&t->s, on, e);
+}
+
+/*
+ * WARMUP_STEPS whole steps at full rate on real data, then everything as it was before. The
+ * reference fills the compiler's caches that way; here the pages of all blocks are touched and the
+ * shards checked before the clock starts.
+ */
+static enum err_code warm_up(struct train *t, struct err *e)
+{
+    size_t n = (size_t)t->m.r.warmup_steps, bytes = t->m.floats * sizeof(float);
+    struct loader_pos before;
+    struct step_stats st;
+    bool given_up = false;
+    float *host = malloc(bytes);
+    enum err_code rc;
+    if (!host)
+        return err_nomem(e, "weights before the warmup", bytes);
+    t->k->download(t->k, host, t->s.params, bytes);
+    if ((rc = t->k->sync(t->k, e)) || (rc = loader_tell(&t->data.train, &before, e)))
+        goto out;
+    for (size_t i = 1; i <= n && !given_up && !run_wants_stop(t); i++) {
+        if ((rc = micro_batches(t, &given_up, e)) ||
+            (!given_up && (rc = step_end(&t->s, 1, schedule_momentum(&t->m.r, i - 1), &st, e))))
+            goto out;
+        if (!given_up && (n <= 20 || i % 10 == 0 || i == n))
+            log_line(&t->log, "warmup_step:%zu/%zu", i, n);
+    }
+    step_set(&t->s, host);
+    memset(t->s.seconds, 0, sizeof t->s.seconds);
+    if (!(rc = loader_seek(&t->data.train, &before, e)) && run_wants_stop(t))
+        rc = run_stopped(t, e);
+out:
+    free(host);
+    return rc;
 }
 
 static void log_step(struct train *t)
 {
     size_t step = t->s.opt.step;
     int64_t every = t->m.r.train_log_every;
-    if (every > 0 && (step <= 10 || step % (size_t)every == 0 || over_cap(t)))
+    if (every > 0 && (step <= 10 || step % (size_t)every == 0 || run_over_cap(t)))
         log_line(&t->log, "step:%zu/%lld train_loss:%.4f train_time:%.0fms step_avg:%.2fms", step,
-                 (long long)t->m.r.iterations, t->last_loss, elapsed(t), elapsed(t) / (double)step);
+                 (long long)t->m.r.iterations, t->last_loss, run_elapsed(t),
+                 run_elapsed(t) / (double)step);
 }
 
 static enum err_code loop(struct train *t, struct err *e)
 {
     const struct recipe *r = &t->m.r;
-    enum err_code rc;
-    clock_start(t);
+    enum err_code rc = ERR_OK;
+    if (!t->o->resume && r->warmup_steps > 0 && (rc = warm_up(t, e)))
+        return rc;
+    run_clock_start(t);
     for (;;) {
         size_t step = t->s.opt.step;
-        bool capped = step > 0 && over_cap(t), last = step >= (size_t)r->iterations || capped;
+        bool capped = step > 0 && run_over_cap(t), last = step >= (size_t)r->iterations || capped;
+        /* The last validation is of the model as its last step was. */
+        if ((rc = recurrence(t, step - (last && step), e)))
+            return rc;
         if (last || (r->val_loss_every > 0 && step % (size_t)r->val_loss_every == 0))
             if ((rc = validate_step(t, e)))
                 return rc;
         if (last) {
-            clock_pause(t);
+            run_clock_pause(t);
             if (capped && step < (size_t)r->iterations)
                 log_line(&t->log, "stopping_early: wallclock_cap train_time:%.0fms step:%zu/%lld",
-                         elapsed(t), step, (long long)r->iterations);
+                         run_elapsed(t), step, (long long)r->iterations);
             return ERR_OK;
         }
         if ((rc = one_step(t, e)))
             return rc;
         log_step(t);
-        if (wants_stop(t)) {
-            clock_pause(t);
-            return stopped(t, e);
+        if (run_wants_stop(t)) {
+            run_clock_pause(t);
+            return run_stopped(t, e);
         }
         if (r->checkpoint_every > 0 && t->s.opt.step % (size_t)r->checkpoint_every == 0)
-            save_on_the_way(t);
+            run_checkpoint(t);
     }
-}
-
-/* ---- the end of a run ---- */
-
-static void log_speed(struct train *t)
-{
-    const double *s = t->s.seconds;
-    double steps = (double)(t->s.opt.step - t->began_step);
-    double tokens = steps * (double)t->m.r.train_batch_tokens;
-    double ms = elapsed(t) - t->began_ms, all = 1e-5 * ms; /* percent */
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    log_line(&t->log, "peak memory: %ld MiB", u.ru_maxrss / 1024);
-    if (!(tokens > 0 && ms > 0))
-        return;
-    t->res.tokens_per_second = tokens / ms * 1e3;
-    log_line(
-        &t->log,
-        "speed: tokens_per_s:%.0f forward:%.1f%% backward:%.1f%% optimiser:%.1f%% other:%.1f%%",
-        t->res.tokens_per_second, s[PHASE_FORWARD] / all, s[PHASE_BACKWARD] / all,
-        s[PHASE_OPTIMISER] / all,
-        100 - (s[PHASE_FORWARD] + s[PHASE_BACKWARD] + s[PHASE_OPTIMISER]) / all);
-}
-
-/* The weights as they will be used, quantised and read back: from host through the gradient block,
- * which nobody needs any more, so that a checkpoint can still be written. */
-static enum err_code roundtrip(struct train *t, float *host, struct err *e)
-{
-    struct score sc;
-    double ms;
-    long long bits = (long long)t->m.r.quant_bits;
-    enum err_code rc;
-    if ((rc = output_reload(&t->out, &t->m, host, e)))
-        return rc;
-    t->k->upload(t->k, t->s.grads, host, t->m.floats * sizeof *host);
-    if ((rc = validate(t, t->s.grads, &sc, &ms, e)))
-        return rc;
-    log_line(&t->log, "final_int%lld_roundtrip val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", bits,
-             sc.val_loss, sc.val_bpb, ms);
-    log_line(&t->log, "final_int%lld_roundtrip_exact val_loss:%.8f val_bpb:%.8f", bits, sc.val_loss,
-             sc.val_bpb);
-    t->res.quant_loss = sc.val_loss;
-    t->res.quant_bpb = sc.val_bpb;
-    return ERR_OK;
-}
-
-static enum err_code write_weights(struct train *t, float *host, struct err *e)
-{
-    struct output_facts facts = {.c = &t->data,
-                                 .step = t->s.opt.step,
-                                 .train_ms = elapsed(t),
-                                 .val_loss = t->res.val_loss,
-                                 .val_bpb = t->res.val_bpb};
-    struct quant_report q = {0};
-    t->k->download(t->k, host, t->s.ema ? t->s.ema : t->s.params, t->m.floats * sizeof *host);
-    enum err_code rc = t->k->sync(t->k, e);
-    if (rc || (rc = output_weights(&t->out, &t->m, host, &facts, &q, e)))
-        return rc;
-    log_line(&t->log, "Serialized model: %llu bytes", output_size(&t->out, "model.safetensors"));
-    log_line(&t->log, "Serialized model int%lld+safetensors: %llu bytes",
-             (long long)t->m.r.quant_bits, output_size(&t->out, "model.quant.safetensors"));
-    log_line(&t->log, "quantised: %.3f bits per weight, order-0 estimate %.0f bytes",
-             8.0 * q.coded_bytes / (double)t->m.floats, q.coded_bytes);
-    quant_report_free(&q);
-    return ERR_OK;
-}
-
-static enum err_code finish(struct train *t, struct err *e)
-{
-    size_t bytes = t->m.floats * sizeof(float);
-    struct score sc;
-    double ms;
-    float *host = NULL;
-    enum err_code rc;
-    log_speed(t);
-    if (t->m.r.checkpoint_every > 0)
-        save_on_the_way(t);
-    clock_pause(t);
-    if ((rc = step_check(&t->s, e)))
-        return rc;
-    if (t->s.ema) {
-        if ((rc = validate(t, t->s.ema, &sc, &ms, e)))
-            return rc;
-        t->res.val_loss = sc.val_loss;
-        t->res.val_bpb = sc.val_bpb;
-        log_line(&t->log, "pre-quantization post-ema val_loss:%.8f val_bpb:%.8f eval_time:%.0fms",
-                 sc.val_loss, sc.val_bpb, ms);
-    }
-    host = malloc(bytes);
-    if (!host)
-        return err_nomem(e, "weights to save", bytes);
-    if (!(rc = write_weights(t, host, e)))
-        rc = roundtrip(t, host, e);
-    free(host);
-    return rc;
 }
 
 /* ---- the beginning of a run ---- */
@@ -383,10 +235,10 @@ static void log_head(struct train *t)
              (long long)r->tie_embeddings, r->tie_embeddings ? r->tied_embed_lr : r->embed_lr,
              r->tie_embeddings ? 0.0 : r->head_lr, r->matrix_lr, r->scalar_lr);
     log_line(&t->log,
-             "train_batch_tokens:%lld train_seq_len:%lld iterations:%lld warmup_steps:0 "
+             "train_batch_tokens:%lld train_seq_len:%lld iterations:%lld warmup_steps:%lld "
              "max_wallclock_seconds:%.3f",
              (long long)r->train_batch_tokens, (long long)r->train_seq_len,
-             (long long)r->iterations, r->max_wallclock_seconds);
+             (long long)r->iterations, (long long)r->warmup_steps, r->max_wallclock_seconds);
     log_line(&t->log, "seed:%lld", (long long)r->seed);
 }
 
@@ -420,7 +272,7 @@ static unsigned long long disk_need(const struct train *t)
 {
     unsigned long long block = t->m.floats * sizeof(float), need = 2 * block + (1 << 20);
     if (t->m.r.checkpoint_every > 0)
-        need += 2 * block * (t->m.r.ema_decay > 0 ? 4 : 3);
+        need += 2 * (t->plan.weights + t->plan.state + t->plan.averages);
     return need;
 }
 
@@ -433,9 +285,9 @@ static enum err_code prepare(struct train *t, const struct recipe *r, struct err
         (rc = output_open(&t->out, t->o->out, disk_need(t), e)) ||
         (rc = step_init(&t->s, t->k, &t->m, t->plan.micro_seqs, e)))
         return rc;
-    t->span = malloc((t->s.batch * t->s.t + 1) * sizeof *t->span);
-    if (!t->span)
-        return err_nomem(e, "tokens", (t->s.batch * t->s.t + 1) * sizeof *t->span);
+    t->tokens = malloc(2 * t->s.batch * t->s.t * sizeof *t->tokens);
+    if (!t->tokens)
+        return err_nomem(e, "tokens", 2 * t->s.batch * t->s.t * sizeof *t->tokens);
     if ((rc = start_weights(t, e)) ||
         (rc = log_open(&t->log, output_path(&t->out, "train.log", path), t->o->resume, t->o->quiet,
                        e)))
@@ -455,7 +307,7 @@ enum err_code train_run(const struct recipe *r, const struct train_opts *o,
         return err_nomem(e, "trainer", sizeof *t);
     t->o = o;
     if (!(rc = prepare(t, r, e)) && !(rc = loop(t, e)))
-        rc = finish(t, e);
+        rc = run_finish(t, e);
     t->res.step = t->s.opt.step;
     if (res)
         *res = t->res;
@@ -463,7 +315,7 @@ enum err_code train_run(const struct recipe *r, const struct train_opts *o,
     if (rc && e)
         log_detail(&t->log, "error: %s", e->msg);
     enum err_code log_rc = log_close(&t->log, rc ? NULL : e);
-    free(t->span);
+    free(t->tokens);
     step_free(&t->s);
     corpus_close(&t->data);
     gpt_free(&t->m);

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/score.h"
+#include "model/scorer.h"
+#include "model/ttt.h"
 #include "tests/parity/parity.h"
 
 struct stream {
@@ -63,10 +64,10 @@ static double bytes_in(const struct stream *s, size_t from, size_t to)
 }
 
 struct eval_groups {
-    struct group lists, bytes, nll, bpb;
+    struct group lists, bytes, nll, bpb, slot, ttt, weights;
 };
 
-/* The list that a result called `name` was made with. SLOT and TTT use the old one. */
+/* The list that a result called `name` was made with. SLOT used the old one. */
 static struct window_list list_of(const struct check *c, const struct stream *s, const char *name)
 {
     struct window_list l = {.mode = EVAL_SLIDING,
@@ -75,6 +76,8 @@ static struct window_list list_of(const struct check *c, const struct stream *s,
                             .stride = (size_t)meta_num(c, "EVAL_STRIDE", 1)};
     if (!strcmp(name, "plain"))
         l.mode = EVAL_PLAIN;
+    if (!strcmp(name, "ttt"))
+        l.mode = EVAL_TTT;
     if (!strncmp(name, "ragged", 6)) /* the functions called with a stream that no loader cut */
         l.total = (size_t)meta_num(c, "RAGGED_LEN", 1) - 1;
     else
@@ -196,12 +199,141 @@ static void compare_scores(struct check *c, struct eval_groups *g, struct gpt *m
     free(k.nll);
 }
 
+/* ---- SLOT: what was fitted ---- */
+
+struct fitted {
+    struct check *c;
+    struct eval_groups *g;
+    size_t batch, last; /* windows of a batch; first window of the last one */
+    size_t dim, vocab;
+};
+
+/* out.batch_first.* and out.batch_last.* hold rows of the first and of the last batch. */
+static void compare_fitted(void *ctx, size_t i, size_t deltas, const float *x)
+{
+    const struct fitted *f = ctx;
+    const char *name = i < f->batch ? "first" : "last";
+    size_t row = i < f->batch ? i : i - f->last;
+    const struct tensor_view *d = find(f->c, "out.batch_%s.delta", name);
+    const struct tensor_view *b = find(f->c, "out.batch_%s.logit_bias", name);
+    if ((i >= f->batch && i < f->last) || !d || !b || tensor_elems(d) < (row + deltas) * f->dim ||
+        tensor_elems(b) < (row + deltas) * f->vocab)
+        return;
+    struct tensor_view part = tensor_slice(d, row * f->dim, deltas * f->dim);
+    group_floats(f->c, &f->g->slot, x, deltas * f->dim, &part, 2e-5);
+    part = tensor_slice(b, row * f->vocab, deltas * f->vocab);
+    group_floats(f->c, &f->g->slot, x + deltas * f->dim, deltas * f->vocab, &part, 2e-5);
+}
+
+static void run_slot(struct check *c, struct eval_groups *g, const struct gpt *m,
+                     const float *params, const struct stream *s)
+{
+    struct window_list l = list_of(c, s, "slot");
+    struct fitted f = {
+        c, g, (size_t)m->r.slot_batch_seqs, 0, (size_t)m->r.model_dim, (size_t)m->r.vocab_size};
+    const struct score_opts o = {.mode = EVAL_SLOT};
+    struct scorer run = {.m = m,
+                         .k = c->k,
+                         .params = params,
+                         .tok = s->tok,
+                         .b = &s->bytes,
+                         .o = &o,
+                         .batch = 3,
+                         .fitted = compare_fitted,
+                         .fitted_ctx = &f};
+    struct score score = {0};
+    struct err e = {0};
+    l.mode = EVAL_SLOT;
+    f.last = (window_count(&l) - 1) / f.batch * f.batch;
+    graph_init(&run.g);
+    if (slot_run(&run, &l, &score, NULL, &e))
+        check_fail(c, "%s", e.msg);
+    scorer_free(&run);
+}
+
+/* ---- TTT: every step, and the weights at the end ---- */
+
+struct steps {
+    double *loss, *norm;
+    size_t n, cap;
+};
+
+static void one_step(void *ctx, double loss, double norm)
+{
+    struct steps *s = ctx;
+    if (s->n < s->cap) {
+        s->loss[s->n] = loss;
+        s->norm[s->n] = norm;
+    }
+    s->n++;
+}
+
+static void compare_steps(struct check *c, struct eval_groups *g, const struct steps *s)
+{
+    const struct tensor_view *loss = need(c, s->cap, "out.ttt.step_loss");
+    const struct tensor_view *norm = need(c, s->cap, "out.ttt.step_grad_norm");
+    if (s->n != s->cap)
+        check_fail(c, "%zu steps, expected %zu", s->n, s->cap);
+    for (size_t i = 0; i < s->cap && loss && norm && s->n == s->cap; i++) {
+        struct tensor_view one = tensor_slice(loss, i, 1);
+        group_doubles(c, &g->ttt, &s->loss[i], 1, &one, 2e-5);
+        one = tensor_slice(norm, i, 1);
+        group_doubles(c, &g->ttt, &s->norm[i], 1, &one, 1e-4 * tensor_at(norm, i));
+    }
+}
+
+static void compare_weights(struct check *c, struct eval_groups *g, const struct gpt *m,
+                            const float *params)
+{
+    struct tensor_view *t;
+    char *names;
+    size_t n = unbank(c, "out.param_after.", true, &t, &names);
+    for (size_t i = 0; i < n; i++) {
+        const struct gpt_param *p = gpt_find(m, t[i].name);
+        if (!p)
+            check_fail(c, "no parameter %s", t[i].name);
+        else
+            group_floats(c, &g->weights, params + p->at, p->size, &t[i], 2e-5);
+    }
+    if (n < m->nparams)
+        check_fail(c, "%zu of %zu parameters in the fixture", n, m->nparams);
+    free(t);
+    free(names);
+}
+
+static void run_ttt(struct check *c, struct eval_groups *g, const struct gpt *m,
+                    const float *params, const struct stream *s)
+{
+    struct window_list l = list_of(c, s, "ttt");
+    struct steps steps = {.cap = (size_t)meta_num(c, "SGD_STEPS", 0)};
+    struct ttt t;
+    struct err e = {0};
+    steps.loss = parity_alloc(steps.cap, sizeof(double));
+    steps.norm = parity_alloc(steps.cap, sizeof(double));
+    enum err_code rc = ttt_open(&t, m, c->k, params, &e);
+    t.step = one_step;
+    t.ctx = &steps;
+    for (size_t i = 0; !rc && i < ttt_chunks(&m->r, l.total); i++)
+        rc = ttt_train(&t, s->tok, l.total, i, &e);
+    if (rc) {
+        check_fail(c, "%s", e.msg);
+    } else {
+        compare_steps(c, g, &steps);
+        compare_weights(c, g, m, t.params);
+    }
+    ttt_close(&t);
+    free(steps.loss);
+    free(steps.norm);
+}
+
 static void run_scores(struct check *c, struct eval_groups *g, const struct stream *s)
 {
     struct gpt m;
     float *params;
     if (!parity_gpt(c, &m, &params))
         return;
+    m.r.slot_batch_seqs = (int64_t)meta_num(c, "BATCH_SEQS", (double)m.r.slot_batch_seqs);
+    m.r.ttt_freeze_matrices = !find(c, "param.qo_bank");
     float *dev = c->k->alloc(c->k, m.floats * sizeof *params);
     if (!dev) {
         check_fail(c, "no memory for %zu parameters", m.floats);
@@ -211,6 +343,12 @@ static void run_scores(struct check *c, struct eval_groups *g, const struct stre
         compare_scores(c, g, &m, dev, s, "sliding_new", EVAL_SLIDING, "new");
         compare_scores(c, g, &m, dev, s, "sliding_old", EVAL_SLIDING, "old");
         compare_scores(c, g, &m, dev, s, "no_slot", EVAL_SLIDING, "old");
+        compare_scores(c, g, &m, dev, s, "slot", EVAL_SLOT, "old");
+        compare_scores(c, g, &m, dev, s, "ttt", EVAL_TTT, "new");
+        if (find(c, "out.batch_first.delta"))
+            run_slot(c, g, &m, dev, s);
+        if (find(c, "out.ttt.step_loss"))
+            run_ttt(c, g, &m, dev, s);
     }
     c->k->free(c->k, dev);
     free(params);
@@ -223,7 +361,10 @@ void parity_eval(struct check *c)
     struct eval_groups g = {.lists = {.what = "window lists"},
                             .bytes = {.what = "byte counts"},
                             .nll = {.what = "nll"},
-                            .bpb = {.what = "loss and bpb"}};
+                            .bpb = {.what = "loss and bpb"},
+                            .slot = {.what = "delta and bias"},
+                            .ttt = {.what = "loss and norm of steps"},
+                            .weights = {.what = "weights afterwards"}};
     if (meta_num(c, "EVAL_SEQ_LEN", 0) < 1 || meta_num(c, "EVAL_STRIDE", 0) < 1) {
         check_missing(c, "an evaluation without windows");
         return;
@@ -243,10 +384,9 @@ void parity_eval(struct check *c)
     group_end(c, &g.bytes);
     group_end(c, &g.nll);
     group_end(c, &g.bpb);
-    if (find(c, "out.slot.window_start"))
-        check_missing(c, "SLOT");
-    if (find(c, "out.ttt.window_start"))
-        check_missing(c, "test-time training");
+    group_end(c, &g.slot);
+    group_end(c, &g.ttt);
+    group_end(c, &g.weights);
     if (find(c, "out.ragged_sliding_new.window_start"))
         check_skipped(c, "scores of the ragged stream (the scorer cuts it as the loader does)");
     stream_free(&s);

@@ -96,7 +96,7 @@ static enum err_code run_file(struct check *c, const char *name, size_t tally[3]
     } else if (ends_with(name, ".json")) {
         rc = run_json(c, e);
     } else {
-        check_missing(c, "packed records (.ptz)");
+        parity_ptz(c);
     }
     if (!rc) {
         char stem[256];

@@ -248,9 +248,11 @@ void parity_pack(struct check *c)
     if (find(c, "input.tokens"))
         run_model(c, 1e-4, 1e-4);
     if (files)
-        check_missing(c, "loading %s", files);
+        parity_pack_files(c, files);
+    else if (find(c, "out.n2.stride2"))
+        parity_byteshuffle(c);
     else if (find(c, "out.order.error"))
-        check_missing(c, "pruning of +-1");
+        parity_prune(c);
     else
         check_missing(c, "%s", st_meta(&c->st, "RECORD") ? st_meta(&c->st, "RECORD") : "this pack");
 }

@@ -118,7 +118,16 @@ void parity_rope(struct check *c);
 void parity_optimizer(struct check *c);
 void parity_schedule(struct check *c);
 void parity_quant(struct check *c);
+void parity_qat(struct check *c);
+void parity_gptq(struct check *c);
+void parity_hessian(struct check *c);
+void parity_prune(struct check *c);
 void parity_pack(struct check *c);
+/* parity_ptz - a packed file. parity_pack_files - those that a fixture lists, with what the
+ * reference loaded from them. parity_byteshuffle - the byte shuffle before compression. */
+void parity_ptz(struct check *c);
+void parity_pack_files(struct check *c, const char *files);
+void parity_byteshuffle(struct check *c);
 void parity_eval(struct check *c);
 /* parity_tokenizer - a .json file of text[n]. ERR_INPUT when it is no such file. */
 enum err_code parity_tokenizer(struct check *c, const char *text, size_t n, struct err *e);

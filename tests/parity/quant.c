@@ -167,11 +167,11 @@ void parity_quant(struct check *c)
     else if (st_meta(&c->st, "INT8_CLIP_PERCENTILE"))
         run_int8(c);
     else if (find(c, "input.H"))
-        check_missing(c, "GPTQ");
+        parity_gptq(c);
+    else if (st_meta(&c->st, "GPTQ_CALIBRATION_BATCHES"))
+        parity_hessian(c);
     else if (find(c, "out.fake_quant_weight"))
-        check_missing(c, "quantisation during training");
+        parity_qat(c);
     else
-        check_missing(c, "%s",
-                      st_meta(&c->st, "GPTQ_CALIBRATION_BATCHES") ? "collection of Hessians"
-                                                                  : "a quantiser of this sort");
+        check_missing(c, "a quantiser of this sort");
 }

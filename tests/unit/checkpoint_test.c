@@ -10,6 +10,8 @@
 #include "trainer/checkpoint.h"
 #include "trainer/init.h"
 
+enum { BLOCKS = 5 };
+
 struct fixture {
     char dir[TOY_PATH];
     struct recipe r;
@@ -35,15 +37,17 @@ static void open_fixture(struct fixture *f, const char *setting)
     assert_int_equal(gpt_init(&f->m, &f->r, &e), ERR_OK);
     assert_int_equal(step_init(&f->s, f->k, &f->m, 2, &e), ERR_OK);
     f->host = malloc(f->m.floats * sizeof *f->host);
-    float *block[] = {f->s.params, f->s.opt.mom, f->s.opt.var, f->s.ema};
+    float *block[] = {f->s.params, f->s.opt.mom, f->s.opt.var, f->s.ema, f->s.swa};
     rng_seed(&g, 3, "checkpoint");
-    for (size_t b = 0; b < 4; b++) {
+    for (size_t b = 0; b < BLOCKS; b++) {
         for (size_t i = 0; i < f->m.floats; i++)
             f->host[i] = (float)rng_uniform(&g);
         if (block[b])
             f->k->upload(f->k, block[b], f->host, f->m.floats * sizeof *f->host);
     }
     f->s.opt.step = 5;
+    f->s.snapshots = f->s.swa ? 3 : 0;
+    f->s.qat = f->s.quant != NULL;
     f->c = (struct checkpoint){
         .elapsed_ms = 1234.5678901234567,
         .pos = {.name = "a \"b\"_train_0.bin",
@@ -66,9 +70,9 @@ static void close_fixture(struct fixture *f)
 /* The sum of all blocks, to see whether a refused read changed any. */
 static double touch(const struct fixture *f)
 {
-    const float *block[] = {f->s.params, f->s.opt.mom, f->s.opt.var, f->s.ema};
-    double sum = (double)f->s.opt.step;
-    for (size_t b = 0; b < 4; b++)
+    const float *block[] = {f->s.params, f->s.opt.mom, f->s.opt.var, f->s.ema, f->s.swa};
+    double sum = (double)(f->s.opt.step + 100 * f->s.snapshots + 1000 * f->s.qat);
+    for (size_t b = 0; b < BLOCKS; b++)
         sum += block[b] ? f->k->sumsq(f->k, block[b], f->m.floats) * (double)(b + 1) : 0;
     return sum;
 }
@@ -81,14 +85,18 @@ static void forget(struct fixture *f)
     f->k->zero(f->k, f->s.opt.var, bytes);
     if (f->s.ema)
         f->k->zero(f->k, f->s.ema, bytes);
-    f->s.opt.step = 0;
+    if (f->s.swa)
+        f->k->zero(f->k, f->s.swa, bytes);
+    f->s.opt.step = f->s.snapshots = 0;
+    f->s.qat = false;
 }
 
 static void round_trip(void **state)
 {
-    static const char *const settings[] = {"EMA_DECAY=0.5", "EMA_DECAY=0"};
+    static const char *const settings[] = {"EMA_DECAY=0.5", "EMA_DECAY=0", "SWA_ENABLED=1",
+                                           "LATE_QAT_THRESHOLD=0.2"};
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
         struct fixture f;
         struct checkpoint c;
         struct err e = {0};
@@ -189,6 +197,29 @@ static void other_recipe(void **state)
     close_fixture(&a);
 }
 
+/* Late QAT reads settings that nothing else in training reads: only then must they be the same. */
+static void qat_recipe(void **state)
+{
+    static const struct {
+        const char *set;
+        bool differs;
+    } cases[] = {{"QUANT_BITS=5", true},
+                 {"QUANT_SCALE_FLOOR=1", true},
+                 {"QUANT_KEEP_NUMEL=100", true},
+                 {"QUANT_EMBED_BITS=5", false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct recipe a, b;
+        char text[160];
+        recipe_init(&a);
+        toy_set(&a, "LATE_QAT_THRESHOLD=0.1");
+        b = a;
+        toy_set(&b, cases[i].set);
+        if (checkpoint_diff(&a, &b, text, sizeof text) != cases[i].differs)
+            fail_msg("%s", cases[i].set);
+    }
+}
+
 /* A write that fails keeps the old checkpoint and leaves no other file. */
 static void full_disk(void **state)
 {
@@ -238,8 +269,8 @@ static void not_finite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip), cmocka_unit_test(damage),     cmocka_unit_test(other_recipe),
-        cmocka_unit_test(full_disk),  cmocka_unit_test(not_finite),
+        cmocka_unit_test(round_trip), cmocka_unit_test(damage),    cmocka_unit_test(other_recipe),
+        cmocka_unit_test(qat_recipe), cmocka_unit_test(full_disk), cmocka_unit_test(not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

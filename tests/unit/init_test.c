@@ -89,20 +89,52 @@ static float *init(struct gpt *m, const struct recipe *r)
     return p;
 }
 
+/* The root mean square that a parameter must start with. */
+static double expected_rms(const struct recipe *r, const struct gpt_param *q)
+{
+    double rows = (double)q->shape[0], cols = (double)q->shape[1], longer = fmax(rows, cols);
+    bool orthogonal = !strcmp(r->init, "orthogonal") && rows >= 64 && cols >= 64;
+    switch (q->init) {
+    case INIT_CONST:
+        return fabs(q->value);
+    case INIT_NORMAL:
+        return q->value;
+    case INIT_MIX:
+        return sqrt(0.5);
+    case INIT_MATRIX:
+    case INIT_PROJ:
+        break;
+    }
+    if (!orthogonal)
+        return 1 / sqrt(3 * cols); /* uniform: bound / sqrt(3) */
+    return 1 / sqrt(longer) /
+           (q->init == INIT_PROJ && r->proj_depth_init ? sqrt(2 * (double)r->num_layers) : 1);
+}
+
+/* Every class of parameter, matrices with both sides of 64 and with one below. */
 static void classes(void **state)
 {
-    static const char *const inits[] = {"INIT=uniform", "INIT=orthogonal"};
+    static const char *const sets[][2] = {{"INIT=uniform", "PROJ_DEPTH_INIT=0"},
+                                          {"INIT=orthogonal", "PROJ_DEPTH_INIT=0"},
+                                          {"INIT=orthogonal", "PROJ_DEPTH_INIT=1"}};
+    static const char *const model[] = {
+        "MODEL_DIM=64",   "NUM_KV_HEADS=2",      "VE_ENABLED=1",   "VE_LAYERS=1",
+        "VE_DIM=64",      "SMEAR_GATE=1",        "BIGRAM_DIM=128", "BIGRAM_VOCAB_SIZE=20",
+        "QK_GAIN_INIT=5", "SKIP_GATES_ENABLED=1"};
     (void)state;
-    for (size_t c = 0; c < 2; c++) {
+    for (size_t c = 0; c < sizeof sets / sizeof sets[0]; c++) {
         struct recipe r;
         struct gpt m;
         toy_recipe(&r, "");
-        toy_set(&r, inits[c]);
-        toy_set(&r, "QK_GAIN_INIT=5");
+        for (size_t i = 0; i < sizeof model / sizeof model[0]; i++)
+            toy_set(&r, model[i]);
+        toy_set(&r, sets[c][0]);
+        toy_set(&r, sets[c][1]);
         float *p = init(&m, &r);
+        assert_non_null(gpt_find(&m, "bigram.proj.weight"));
         for (size_t i = 0; i < m.nparams; i++) {
             const struct gpt_param *q = &m.param[i];
-            double sumsq = 0, most = 0;
+            double sumsq = 0, most = 0, want = expected_rms(&r, q);
             for (size_t j = 0; j < q->size; j++) {
                 double v = p[q->at + j];
                 if (!isfinite(v))
@@ -110,18 +142,11 @@ static void classes(void **state)
                 sumsq += v * v;
                 most = fabs(v) > most ? fabs(v) : most;
             }
-            double rms = sqrt(sumsq / (double)q->size), n_in = (double)q->shape[q->ndim - 1];
-            double want = q->init == INIT_NORMAL_EMBED ? 0.02
-                          : q->init == INIT_ONE        ? 1
-                          : q->init == INIT_QK_GAIN    ? 5
-                          : q->init == INIT_MIX        ? sqrt(0.5)
-                          : q->init == INIT_ZERO       ? 0
-                          : c == 0
-                              ? 1 / sqrt(3 * n_in) /* uniform: bound / sqrt(3) */
-                              : sqrt(1 / (q->shape[0] > q->shape[1] ? (double)q->shape[0] : n_in));
+            double rms = sqrt(sumsq / (double)q->size);
             if (!(fabs(rms - want) <= 0.12 * want))
-                fail_msg("%s, %s: rms %g, expected about %g", inits[c], q->name, rms, want);
-            if (q->init == INIT_MATRIX && c == 0 && most > 1 / sqrt(n_in))
+                fail_msg("%s %s, %s: rms %g, expected about %g", sets[c][0], sets[c][1], q->name,
+                         rms, want);
+            if (q->init == INIT_MATRIX && c == 0 && most > 1 / sqrt((double)q->shape[1]))
                 fail_msg("%s: %g is outside the bound", q->name, most);
             if (q->init == INIT_MIX && (p[q->at] != 1 || p[q->at + q->size - 1] != 0))
                 fail_msg("%s: rows in the wrong order", q->name);

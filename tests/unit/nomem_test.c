@@ -19,6 +19,8 @@
 #include "model/score.h"
 #include "model/shard.h"
 #include "tests/unit/tiny.h"
+#include "trainer/quant.h"
+#include "trainer/loader.h"
 
 /* ---- the allocator that fails ---- */
 
@@ -213,6 +215,26 @@ static enum err_code list_one_shard(struct err *e)
     return rc;
 }
 
+/* The training data in both orders. */
+static enum err_code load_batches(struct err *e)
+{
+    static const char *const orders[] = {"sequential", "coprime"};
+    enum err_code rc = ERR_OK;
+    for (size_t i = 0; i < 2 && !rc; i++) {
+        struct loader l;
+        struct recipe r;
+        uint16_t ids[8], target[8];
+        recipe_init(&r);
+        r.train_seq_len = 4;
+        r.train_batch_tokens = 8;
+        snprintf(r.loader, sizeof r.loader, "%s", orders[i]);
+        if (!(rc = loader_open(&l, &r, util_path("data/a_val_0.bin"), e)))
+            rc = loader_next(&l, ids, target, 2, e);
+        loader_close(&l);
+    }
+    return rc;
+}
+
 static enum err_code load_tokenizer(struct err *e)
 {
     struct byte_table b;
@@ -311,6 +333,61 @@ out:
     return rc;
 }
 
+static enum err_code take_tokens(void *ctx, uint16_t *ids, size_t n, struct err *e)
+{
+    (void)ctx;
+    (void)e;
+    for (size_t i = 0; i < n; i++)
+        ids[i] = (uint16_t)(i * 7 % 37);
+    return ERR_OK;
+}
+
+static enum err_code file_size(void *ctx, const struct recipe *r, const struct tensor_view *t,
+                               size_t n, uint64_t *bytes, struct err *e)
+{
+    (void)r;
+    (void)e;
+    *(size_t *)ctx += n;
+    *bytes = 20000 + t[0].nbytes;
+    return ERR_OK;
+}
+
+/* Quantisation with everything that it can do: calibration, mixed bits, pruning. */
+static enum err_code quantise_model(struct err *e)
+{
+    struct recipe r;
+    struct gpt m;
+    struct kern *k = NULL;
+    struct quant_report rep = {0};
+    size_t sizes = 0;
+    float *params = NULL;
+    enum err_code rc;
+    tiny_recipe(&r, "QUANT_METHOD=gptq\nQUANT_CLIP=tensor\nMIXED_QUANT=1\nN_INT6_LAYERS=9\n"
+                    "GPTQ_CALIB_BATCHES=1\nGPTQ_BATCH_TOKENS=32\nPRUNE_TARGET_BYTES=1000\n"
+                    "PRUNE_SEARCH=fit\n");
+    if ((rc = gpt_init(&m, &r, e)) || (rc = kern_cpu(&k, 1, e)))
+        goto out;
+    if (!(params = malloc(m.floats * sizeof *params))) {
+        rc = err_nomem(e, "parameters", m.floats * sizeof *params);
+        goto out;
+    }
+    tiny_randomise(&m, params, 1);
+    struct calib c = {.k = k, .take = take_tokens};
+    struct quant_with with = {&c, file_size, &sizes};
+    rc = quant_write(&m, params, &r, NULL, 0, util_path("out/q"), &with, &rep, e);
+    size_t n = fail_at;
+    fail_at = 0;
+    unlink(util_path("out/q"));
+    assert_int_equal(util_entries(util_path("out")), 1);
+    fail_at = n;
+out:
+    quant_report_free(&rep);
+    free(params);
+    kern_free(k);
+    gpt_free(&m);
+    return rc;
+}
+
 static const struct {
     const char *name;
     enum err_code (*run)(struct err *e);
@@ -321,7 +398,8 @@ static const struct {
     {"load shards", load_shards, false},           {"list one shard", list_one_shard, false},
     {"load a tokeniser", load_tokenizer, false},   {"parse a byte table", parse_bytes, false},
     {"start threads", start_threads, true},        {"score a stream", score_stream, false},
-    {"a step of training", train_step, false},
+    {"a step of training", train_step, false},     {"load batches", load_batches, false},
+    {"quantise a model", quantise_model, false},
 };
 
 static void prepare(void)

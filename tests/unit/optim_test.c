@@ -117,19 +117,17 @@ static void newton_schulz(void **state)
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         size_t rows = cases[c].rows, cols = cases[c].cols, n = rows * cols;
         float *src = gaussian(n, cases[c].name, 3), *x = k->alloc(k, n * sizeof *x);
-        float *work = k->alloc(k, muon_floats(rows, cols) * sizeof *work);
         double *want = malloc(n * sizeof *want);
         for (size_t i = 0; i < n; i++)
             want[i] = src[i];
         ref_ns(want, rows, cols, cases[c].steps);
         k->upload(k, x, src, n * sizeof *x);
-        muon_orthogonalise(k, x, work, rows, cols, cases[c].steps);
+        muon_orthogonalise(k, &x, 1, rows, cols, cases[c].steps);
         k->download(k, src, x, n * sizeof *x);
         compare(cases[c].name, src, want, n, 1e-5);
         free(src);
         free(want);
         k->free(k, x);
-        k->free(k, work);
     }
     kern_free(k);
 }
@@ -146,6 +144,8 @@ static struct gpt_param some[] = {
     {.name = "wide", .cls = PARAM_MATRIX, .ndim = 2, .shape = {6, 24}},
     {.name = "mix", .cls = PARAM_CONTROL, .ndim = 2, .shape = {2, 6}},
     {.name = "head", .cls = PARAM_HEAD, .ndim = 2, .shape = {10, 6}},
+    {.name = "proj", .cls = PARAM_PROJ, .ndim = 2, .shape = {8, 3}},
+    {.name = "scalar", .cls = PARAM_CONTROL, .ndim = 0, .shape = {1}},
 };
 
 static struct gpt hand_made(void)
@@ -170,19 +170,21 @@ struct ref {
 static void ref_param(const struct recipe *r, const struct gpt_param *q, struct ref *s,
                       const float *g, size_t step, double scale, double mu)
 {
-    double lr = q->cls == PARAM_MATRIX  ? r->matrix_lr
+    bool muon =
+        q->cls == PARAM_MATRIX || (q->cls == PARAM_PROJ && strcmp(r->proj_optimizer, "adamw") != 0);
+    double lr = muon                    ? r->matrix_lr
                 : q->cls == PARAM_EMBED ? (r->tie_embeddings ? r->tied_embed_lr : r->embed_lr)
                 : q->cls == PARAM_HEAD  ? r->head_lr
                                         : r->scalar_lr;
-    double wd = q->cls == PARAM_MATRIX    ? r->muon_wd
-                : q->cls == PARAM_CONTROL ? r->adam_wd
-                                          : r->embed_wd;
+    double wd = muon                                            ? r->muon_wd
+                : q->cls == PARAM_EMBED || q->cls == PARAM_HEAD ? r->embed_wd
+                                                                : r->adam_wd;
     double u[1000], *p = s->p + q->at, *m = s->mom + q->at, *v = s->var + q->at;
     size_t slices = q->ndim == 3 ? q->shape[0] : 1;
     lr *= scale;
     for (size_t i = 0; i < q->size; i++)
         p[i] *= 1 - lr * wd;
-    if (q->cls != PARAM_MATRIX) {
+    if (!muon) {
         for (size_t i = 0; i < q->size; i++) {
             m[i] = r->beta1 * m[i] + (1 - r->beta1) * g[i];
             v[i] = r->beta2 * v[i] + (1 - r->beta2) * g[i] * g[i];
@@ -219,6 +221,7 @@ static void three_steps(void **state)
         {"decay", {"MUON_WD=0.5", "ADAM_WD=0.3", "EMBED_WD=0.7"}},
         {"MuonEq-R", {"MUON_ROW_NORM=1", "MUON_WD=0.09"}},
         {"untied", {"TIE_EMBEDDINGS=0", "MUON_BACKEND_STEPS=4"}},
+        {"projections by AdamW", {"PROJ_OPTIMIZER=adamw", "ADAM_WD=0.3", "MUON_WD=0.1"}},
     };
     struct kern *k = cpu(2);
     (void)state;
@@ -270,22 +273,100 @@ static void three_steps(void **state)
 /* Runs cover the block once, without gap or overlap, and merge only neighbours of one group. */
 static void cover(void **state)
 {
-    static const size_t want[] = {120, 144, 8, 72, 144, 12, 60};
-    struct gpt m = hand_made();
+    static const struct {
+        const char *set;
+        size_t n[10]; /* of each run, 0 ends */
+    } cases[] = {
+        {"PROJ_OPTIMIZER=muon", {120, 144, 8, 72, 144, 12, 60, 24, 1}},
+        {"PROJ_OPTIMIZER=adamw", {120, 144, 8, 72, 144, 12, 60, 25}},
+    };
     struct kern *k = cpu(1);
-    struct optim o;
-    struct err e = {0};
-    size_t at = 0;
     (void)state;
-    assert_int_equal(optim_init(&o, k, &m, &e), ERR_OK);
-    assert_int_equal(o.runs, sizeof want / sizeof want[0]);
-    for (size_t i = 0; i < o.runs; i++) {
-        assert_int_equal(o.run[i].at, at);
-        assert_int_equal(o.run[i].n, want[i]);
-        at += o.run[i].n;
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct gpt m = hand_made();
+        struct optim o;
+        struct err e = {0};
+        size_t at = 0;
+        toy_set(&m.r, cases[c].set);
+        assert_int_equal(optim_init(&o, k, &m, &e), ERR_OK);
+        for (size_t i = 0; i < o.runs; i++) {
+            if (o.run[i].at != at || o.run[i].n != cases[c].n[i])
+                fail_msg("%s: run %zu: %zu floats at %zu", cases[c].set, i, o.run[i].n,
+                         o.run[i].at);
+            at += o.run[i].n;
+        }
+        assert_int_equal(at, m.floats);
+        optim_free(&o);
     }
-    assert_int_equal(at, m.floats);
-    optim_free(&o);
+    kern_free(k);
+}
+
+/* Is every element of a parameter's part of a block a bf16 value? */
+static bool is_bf16(const float *block, const struct gpt_param *p)
+{
+    for (size_t i = 0; i < p->size; i++) {
+        uint32_t u;
+        memcpy(&u, block + p->at + i, sizeof u);
+        if (u & 0xffff)
+            return false;
+    }
+    return true;
+}
+
+/* What is stored as bf16, and nothing else; the values are a parity test's (opt_adamw,
+ * opt_muon_banks_549). */
+static void bf16_storage(void **state)
+{
+    static const struct {
+        const char *name, *set[2];
+        bool embed, momentum; /* embedding tables and their moments; Muon's momentum */
+    } cases[] = {
+        {"neither", {"EMBED_BF16=0", "MUON_BF16=0"}, false, false},
+        {"tables", {"EMBED_BF16=1", "MUON_BF16=0"}, true, false},
+        {"both", {"EMBED_BF16=1", "MUON_BF16=1"}, true, true},
+    };
+    struct kern *k = cpu(2);
+    (void)state;
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct gpt m = hand_made();
+        struct optim o;
+        struct err e = {0};
+        size_t bytes = m.floats * sizeof(float);
+        float *host = gaussian(m.floats, "weights", 1), *p = k->alloc(k, bytes);
+        float *dev = k->alloc(k, bytes);
+        float *block[3] = {malloc(bytes), malloc(bytes), malloc(bytes)};
+        toy_set(&m.r, cases[c].set[0]);
+        toy_set(&m.r, cases[c].set[1]);
+        assert_int_equal(optim_init(&o, k, &m, &e), ERR_OK);
+        k->upload(k, p, host, bytes);
+        optim_round(&o, p);
+        k->download(k, block[0], p, bytes);
+        for (size_t i = 0; i < m.nparams; i++)
+            if (is_bf16(block[0], &some[i]) != (some[i].cls == PARAM_EMBED && cases[c].embed))
+                fail_msg("%s: optim_round, %s", cases[c].name, some[i].name);
+        k->upload(k, dev, host, bytes);
+        optim_step(&o, p, dev, 0.1, 0.9);
+        k->download(k, block[0], p, bytes);
+        k->download(k, block[1], o.mom, bytes);
+        k->download(k, block[2], o.var, bytes);
+        for (size_t i = 0; i < m.nparams; i++) {
+            bool embed = some[i].cls == PARAM_EMBED && cases[c].embed;
+            bool muon = some[i].cls == PARAM_MATRIX || some[i].cls == PARAM_PROJ;
+            bool want[3] = {embed, embed || (muon && cases[c].momentum), embed || muon};
+            for (size_t b = 0; b < 3; b++) /* Muon has no second moment: zeros */
+                if (is_bf16(block[b], &some[i]) != want[b])
+                    fail_msg("%s: %s, block %zu", cases[c].name, some[i].name, b);
+        }
+        optim_reset(&o);
+        assert_int_equal(o.step, 0);
+        assert_true(k->sumsq(k, o.mom, m.floats) <= 0 && k->sumsq(k, o.var, m.floats) <= 0);
+        optim_free(&o);
+        for (size_t b = 0; b < 3; b++)
+            free(block[b]);
+        free(host);
+        k->free(k, p);
+        k->free(k, dev);
+    }
     kern_free(k);
 }
 
@@ -341,7 +422,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(newton_schulz), cmocka_unit_test(three_steps), cmocka_unit_test(cover),
-        cmocka_unit_test(clip),          cmocka_unit_test(average),
+        cmocka_unit_test(bf16_storage),  cmocka_unit_test(clip),        cmocka_unit_test(average),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,6 +69,12 @@ static void refused(void **state)
         "EVAL_WINDOWS=newer",
         "QUANT_BITS=1",
         "QUANT_CLIP=none",
+        "PROJ_OPTIMIZER=sgd",
+        "LATE_QAT_SCOPE=some",
+        "MUON_BF16=2",
+        "SWA_EVERY=0",
+        "WARMUP_STEPS=-1",
+        "RECUR_START_STEP=-1",
     };
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -82,8 +88,58 @@ static void refused(void **state)
     }
 }
 
+/* Fine one by one, senseless together: the message names the setting that is in vain, and why. */
+static void senseless(void **state)
+{
+    static const struct {
+        const char *set[4], *msg; /* NULL: fine */
+    } cases[] = {
+        {{"GPTQ_RESERVE_SECONDS=600", "MAX_WALLCLOCK_SECONDS=600"}, "GPTQ_RESERVE_SECONDS=600"},
+        {{"GPTQ_RESERVE_SECONDS=600", "MAX_WALLCLOCK_SECONDS=0"}, NULL},
+        {{"PROJ_DEPTH_INIT=1", "INIT=uniform"}, "INIT is uniform"},
+        {{"PROJ_DEPTH_INIT=1", "INIT=orthogonal"}, NULL},
+        {{"LATE_QAT_THRESHOLD=0.1", "LATE_QAT_SCOPE=proj"}, "LATE_QAT_SCOPE=proj"},
+        {{"LATE_QAT_THRESHOLD=0.1", "LATE_QAT_SCOPE=proj", "BIGRAM_VOCAB_SIZE=8"}, NULL},
+        {{"LATE_QAT_THRESHOLD=0.1", "QUANT_KEEP_NUMEL=65536"}, "QUANT_KEEP_NUMEL"},
+        {{"LATE_QAT_THRESHOLD=0.1", "WARMDOWN_ITERS=0"}, "never falls below"},
+        {{"LATE_QAT_THRESHOLD=0.1", "MIN_LR=0.1"}, "never falls below"},
+        {{"LATE_QAT_THRESHOLD=0.1", "LATE_QAT_SCOPE=none", "WARMDOWN_ITERS=0"}, NULL},
+        {{"LATE_QAT_THRESHOLD=1.5", "WARMDOWN_ITERS=0"}, NULL},
+        {{"SWA_ENABLED=1", "WARMDOWN_ITERS=0"}, "SWA_START_SCALE"},
+        {{"SWA_ENABLED=1", "WARMDOWN_ITERS=0", "SWA_APPLY=0"}, NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct plan p;
+        struct err e = {0};
+        int64_t micro;
+        enum err_code rc = make(&p, cases[i].set, 4, &micro, 1, &e);
+        if (cases[i].msg ? rc != ERR_USAGE || !strstr(e.msg, cases[i].msg) : rc != ERR_OK)
+            fail_msg("%s %s: status %d: %s", cases[i].set[0], cases[i].set[1], (int)rc, e.msg);
+    }
+}
+
+/* Memory that a switch needs is in the plan. */
+static void memory(void **state)
+{
+    static const char *const none[] = {"EMA_DECAY=0", NULL};
+    static const char *const all[] = {"EMA_DECAY=0.9",          "SWA_ENABLED=1",
+                                      "LATE_QAT_THRESHOLD=0.1", "RECUR_LAYERS=0,1",
+                                      "RECUR_START_STEP=5",     NULL};
+    struct plan a, b;
+    struct err e = {0};
+    int64_t micro;
+    (void)state;
+    assert_int_equal(make(&a, none, 2, &micro, 1, &e), ERR_OK);
+    assert_int_equal(make(&b, all, 6, &micro, 1, &e), ERR_OK);
+    assert_true(a.averages == 0 && a.rounded == 0);
+    assert_true(b.averages == 2 * b.weights && b.rounded == b.weights);
+    assert_true(b.activations > a.activations);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(micro_batches), cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(micro_batches), cmocka_unit_test(refused),
+                                       cmocka_unit_test(senseless), cmocka_unit_test(memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -422,7 +422,8 @@ static void test_write(void **state)
         struct err e = {0};
         for (size_t i = 0; i < 4 && cases[c].setting[i]; i++)
             set(&r, cases[c].setting[i]);
-        if (quant_write(&w->m, w->params, &r, meta, 2, w->out, &rep, &e) || st_open(&f, w->out, &e))
+        if (quant_write(&w->m, w->params, &r, meta, 2, w->out, NULL, &rep, &e) ||
+            st_open(&f, w->out, &e))
             fail_msg("%s: %s", cases[c].name, e.msg);
         assert_string_equal(st_meta(&f, "other"), "kept");
         assert_int_equal(rep.count, w->m.nparams);
@@ -483,7 +484,7 @@ static void test_file(void **state)
     }
     assert_int_equal(st_write(w->in, t, w->m.nparams, meta, 2, &e), ERR_OK);
     static const char *const five[] = {"QUANT_BITS=5"};
-    if (quant_file(w->in, w->out, five, 1, &rep, &e) || st_open(&f, w->out, &e))
+    if (quant_file(w->in, w->out, five, 1, NULL, &rep, &e) || st_open(&f, w->out, &e))
         fail_msg("%s", e.msg);
     assert_string_equal(st_meta(&f, "tokenizer"), "abc");
     recipe_init(&r);
@@ -495,14 +496,14 @@ static void test_file(void **state)
     assert_int_equal(rep.line[rep.count - 1].bits, 5);
     st_close(&f);
     quant_report_free(&rep);
-    if (quant_file(w->out, w->out, NULL, 0, NULL, &e))
+    if (quant_file(w->out, w->out, NULL, 0, NULL, NULL, &e))
         fail_msg("quantised again: %s", e.msg);
 
     static const struct {
         const char *setting, *says;
         enum err_code rc;
     } cases[] = {
-        {"MODEL_DIM=32", "only QUANT_*", ERR_USAGE},
+        {"MODEL_DIM=32", "only settings of quantisation", ERR_USAGE},
         {"QUANT_BITS=9", "must be 2 to 8", ERR_USAGE},
         {"QUANT_EMBED_BITS=1", "must be 2 to 8", ERR_USAGE},
         {"QUANT_CLIP=both", "must be row or tensor", ERR_USAGE},
@@ -512,13 +513,13 @@ static void test_file(void **state)
     };
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         struct err x = {0};
-        enum err_code rc = quant_file(w->in, w->out, &cases[c].setting, 1, NULL, &x);
+        enum err_code rc = quant_file(w->in, w->out, &cases[c].setting, 1, NULL, NULL, &x);
         if (rc != cases[c].rc || !strstr(x.msg, cases[c].says))
             fail_msg("%s: %d '%s'", cases[c].setting, (int)rc, x.msg);
     }
     struct err x = {0};
     assert_int_equal(st_write(w->in, t, w->m.nparams, NULL, 0, &x), ERR_OK);
-    assert_int_equal(quant_file(w->in, w->out, NULL, 0, NULL, &x), ERR_INPUT);
+    assert_int_equal(quant_file(w->in, w->out, NULL, 0, NULL, NULL, &x), ERR_INPUT);
     assert_non_null(strstr(x.msg, "no recipe"));
     free(t);
 }
@@ -533,19 +534,20 @@ static void test_failures_write_nothing(void **state)
     unlink(w->out);
     const struct gpt_param *gain = gpt_find(&w->m, "blocks.1.attn.q_gain");
     bad[gain->at + 1] = 1e6f;
-    assert_int_equal(quant_write(&w->m, bad, &w->r, NULL, 0, w->out, NULL, &e), ERR_INPUT);
+    assert_int_equal(quant_write(&w->m, bad, &w->r, NULL, 0, w->out, NULL, NULL, &e), ERR_INPUT);
     assert_non_null(strstr(e.msg, "blocks.1.attn.q_gain: element 1 is 1e+06"));
     assert_int_not_equal(access(w->out, F_OK), 0);
 
     e = (struct err){0};
-    assert_int_equal(quant_write(&w->m, w->params, &w->r, NULL, 0, w->out, NULL, &e), ERR_OK);
+    assert_int_equal(quant_write(&w->m, w->params, &w->r, NULL, 0, w->out, NULL, NULL, &e), ERR_OK);
     bad[gain->at + 1] = NAN;
-    assert_int_equal(quant_write(&w->m, bad, &w->r, NULL, 0, w->out, NULL, &e), ERR_INPUT);
+    assert_int_equal(quant_write(&w->m, bad, &w->r, NULL, 0, w->out, NULL, NULL, &e), ERR_INPUT);
     assert_int_equal(access(w->out, F_OK), 0);
 
     e = (struct err){0};
     assert_int_not_equal(
-        quant_write(&w->m, w->params, &w->r, NULL, 0, "/nonexistent/dir/x", NULL, &e), ERR_OK);
+        quant_write(&w->m, w->params, &w->r, NULL, 0, "/nonexistent/dir/x", NULL, NULL, &e),
+        ERR_OK);
     assert_int_not_equal(e.msg[0], 0);
     free(bad);
 }
@@ -557,7 +559,7 @@ static void test_report(void **state)
     struct err e = {0};
     char *text = NULL;
     size_t n = 0, lines = 0;
-    assert_int_equal(quant_write(&w->m, w->params, &w->r, NULL, 0, w->out, &rep, &e), ERR_OK);
+    assert_int_equal(quant_write(&w->m, w->params, &w->r, NULL, 0, w->out, NULL, &rep, &e), ERR_OK);
     FILE *f = open_memstream(&text, &n);
     quant_report_print(&rep, f);
     fclose(f);

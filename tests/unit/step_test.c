@@ -1,6 +1,7 @@
 /*
  * step_test.c - exists for the step that depends on how it is cut, that changes weights although a
- * gradient is broken, and for the allocation that fails in the middle of setting up.
+ * gradient is broken, for rounded weights that leak into the real ones, for the average that is not
+ * the one that was asked for, and for the allocation that fails in the middle of setting up.
  */
 #include <math.h>
 
@@ -131,6 +132,197 @@ static void not_finite(void **state)
     kern_free(k);
 }
 
+/* ---- switches ---- */
+
+/* As start, but no parameter is zero or one: a new model's projections would hide everything. */
+static void start_random(struct step *s, struct kern *k, const struct gpt *m)
+{
+    struct rng g;
+    float *p = malloc(m->floats * sizeof *p);
+    start(s, k, m, 8);
+    rng_seed(&g, 1, "step");
+    for (size_t i = 0; i < m->floats; i++)
+        p[i] = (float)(0.6 * rng_uniform(&g) - 0.3);
+    step_set(s, p);
+    free(p);
+}
+
+/* A step over the same 128 tokens in one micro-batch, without an update. */
+static double gradients(struct step *s, float *grads)
+{
+    uint16_t tok[129], target[128];
+    struct err e = {0};
+    toy_stream(tok, 129, 5);
+    memcpy(target, tok + 1, sizeof target);
+    step_begin(s);
+    if (step_micro(s, tok, target, &e))
+        fail_msg("%s", e.msg);
+    s->k->download(s->k, grads, s->grads, s->m->floats * sizeof *grads);
+    return s->loss_sum;
+}
+
+/* Late QAT is a step of a model whose covered weights are rounded, and the rounding shows nowhere
+ * else: same loss, same gradients; the real weights stay. */
+static void late_qat(void **state)
+{
+    static const struct {
+        const char *name, *set[3];
+        size_t covered; /* tensors: 12 matrices in two blocks, one projection */
+    } cases[] = {
+        {"all", {"LATE_QAT_SCOPE=all", "QUANT_KEEP_NUMEL=0"}, 13},
+        {"without the small", {"LATE_QAT_SCOPE=all", "QUANT_KEEP_NUMEL=128"}, 8},
+        {"projections", {"LATE_QAT_SCOPE=proj", "QUANT_KEEP_NUMEL=65536"}, 1},
+        {"the record's floor", {"LATE_QAT_SCOPE=all", "QUANT_SCALE_FLOOR=1"}, 13},
+        {"int4", {"LATE_QAT_SCOPE=all", "QUANT_BITS=4", "QUANT_KEEP_NUMEL=0"}, 13},
+    };
+    struct kern *k = cpu();
+    (void)state;
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct recipe r;
+        struct gpt m;
+        struct err e = {0};
+        struct step s, ref;
+        size_t covered = 0;
+        toy_recipe(&r, "");
+        toy_set(&r, "VE_ENABLED=1");
+        toy_set(&r, "VE_LAYERS=1");
+        toy_set(&r, "VE_DIM=10");
+        toy_set(&r, "LATE_QAT_THRESHOLD=0.1");
+        for (size_t i = 0; i < 3 && cases[c].set[i]; i++)
+            toy_set(&r, cases[c].set[i]);
+        assert_int_equal(gpt_init(&m, &r, &e), ERR_OK);
+        assert_true(step_qat_possible(&m));
+        start_random(&s, k, &m);
+        start_random(&ref, k, &m);
+        float *real = copy(k, s.params, m.floats), *w = copy(k, s.params, m.floats);
+        float levels = (float)((1 << (r.quant_bits - 1)) - 1);
+        for (size_t i = 0; i < m.nparams; i++) {
+            const struct gpt_param *p = &m.param[i];
+            if (!step_qat_covers(&r, p))
+                continue;
+            covered++;
+            k->fake_quant(k, w + p->at, w + p->at, p->shape[0], p->shape[1], levels,
+                          (float)r.quant_scale_floor);
+        }
+        if (covered != cases[c].covered)
+            fail_msg("%s: %zu tensors", cases[c].name, covered);
+        k->upload(k, ref.params, w, m.floats * sizeof *w);
+        s.qat = true;
+        float *got = malloc(m.floats * sizeof *got), *want = malloc(m.floats * sizeof *want);
+        double loss = gradients(&s, got), ref_loss = gradients(&ref, want);
+        if (memcmp(&loss, &ref_loss, sizeof loss) != 0 ||
+            memcmp(got, want, m.floats * sizeof *got) != 0)
+            fail_msg("%s: loss %.17g, of rounded weights %.17g", cases[c].name, loss, ref_loss);
+        float *after = copy(k, s.params, m.floats);
+        assert_memory_equal(real, after, m.floats * sizeof *real);
+        free(real);
+        free(w);
+        free(got);
+        free(want);
+        free(after);
+        step_free(&s);
+        step_free(&ref);
+        gpt_free(&m);
+    }
+    kern_free(k);
+}
+
+/* Switched over, the graph is that of a model with recurrence, and back. */
+static void recurrence(void **state)
+{
+    struct kern *k = cpu();
+    struct recipe r;
+    struct gpt plain, twice;
+    struct step s, ref;
+    struct err e = {0};
+    (void)state;
+    toy_recipe(&r, "");
+    toy_set(&r, "RECUR_LAYERS=1");
+    assert_int_equal(gpt_init(&twice, &r, &e), ERR_OK);
+    toy_set(&r, "RECUR_START_STEP=7");
+    assert_int_equal(gpt_init(&plain, &r, &e), ERR_OK);
+    start_random(&s, k, &plain);
+    start_random(&ref, k, &twice);
+    assert_true(!s.recur && ref.recur);
+    float *got = malloc(plain.floats * sizeof *got), *want = malloc(plain.floats * sizeof *want);
+    double first = gradients(&s, got), other = gradients(&ref, want);
+    assert_true(first < other || first > other);
+    assert_int_equal(step_recur(&s, true, &e), ERR_OK);
+    assert_true(s.recur);
+    double now = gradients(&s, got);
+    assert_memory_equal(&now, &other, sizeof now);
+    assert_memory_equal(got, want, plain.floats * sizeof *got);
+    assert_int_equal(step_recur(&s, false, &e), ERR_OK);
+    now = gradients(&s, got);
+    assert_memory_equal(&now, &first, sizeof now);
+    free(got);
+    free(want);
+    step_free(&s);
+    step_free(&ref);
+    gpt_free(&plain);
+    gpt_free(&twice);
+    kern_free(k);
+}
+
+/* Which weights a run comes to, and that the embedding among them is bf16 when it should be. */
+static void final_weights(void **state)
+{
+    static const struct {
+        const char *name, *set[3];
+        size_t snapshots; /* taken of the weights times 1, 2, ... */
+        enum step_source from;
+        double factor; /* of the first weights */
+    } cases[] = {
+        {"weights", {"EMA_DECAY=0"}, 0, STEP_WEIGHTS, 1},
+        {"EMA", {"EMA_DECAY=0.5"}, 0, STEP_EMA, 1},
+        {"SWA", {"EMA_DECAY=0", "SWA_ENABLED=1"}, 3, STEP_SWA, 2},
+        {"SWA wins", {"EMA_DECAY=0.5", "SWA_ENABLED=1"}, 3, STEP_SWA, 2},
+        {"SWA without snapshots", {"EMA_DECAY=0.5", "SWA_ENABLED=1"}, 0, STEP_EMA, 1},
+        {"SWA thrown away", {"EMA_DECAY=0.5", "SWA_ENABLED=1", "SWA_APPLY=0"}, 3, STEP_EMA, 1},
+        {"bf16", {"EMA_DECAY=0", "SWA_ENABLED=1", "EMBED_BF16=1"}, 2, STEP_SWA, 1.5},
+    };
+    struct kern *k = cpu();
+    (void)state;
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct recipe r;
+        struct gpt m;
+        struct step s;
+        struct err e = {0};
+        toy_recipe(&r, "");
+        for (size_t i = 0; i < 3 && cases[c].set[i]; i++)
+            toy_set(&r, cases[c].set[i]);
+        assert_int_equal(gpt_init(&m, &r, &e), ERR_OK);
+        start(&s, k, &m, 2);
+        float *first = copy(k, s.params, m.floats), *w = copy(k, s.params, m.floats);
+        for (size_t i = 1; i <= cases[c].snapshots; i++) {
+            for (size_t j = 0; j < m.floats; j++)
+                w[j] = first[j] * (float)i;
+            k->upload(k, s.params, w, m.floats * sizeof *w);
+            step_snapshot(&s);
+        }
+        assert_int_equal(s.snapshots, cases[c].snapshots);
+        if (step_final(&s) != cases[c].from)
+            fail_msg("%s: of another source", cases[c].name);
+        k->download(k, w, s.grads, m.floats * sizeof *w);
+        const struct gpt_param *embed = gpt_find(&m, "tok_emb.weight");
+        for (size_t j = 0; j < m.floats; j++) {
+            bool bf16 = r.embed_bf16 && j - embed->at < embed->size;
+            double want = cases[c].factor * (double)first[j], tol = bf16 ? 0x1p-8 : 1e-6;
+            uint32_t u;
+            memcpy(&u, &w[j], sizeof u);
+            if (!(fabs((double)w[j] - want) <= tol * fabs(want)) || (bf16 && (u & 0xffff)))
+                fail_msg("%s: float %zu is %.9g, not %.9g", cases[c].name, j, (double)w[j], want);
+        }
+        step_set(&s, first);
+        assert_true(s.snapshots == 0 && !s.qat && s.opt.step == 0);
+        free(first);
+        free(w);
+        step_free(&s);
+        gpt_free(&m);
+    }
+    kern_free(k);
+}
+
 /* ---- the n-th allocation of backend memory fails ---- */
 
 static size_t allocs_left;
@@ -150,6 +342,8 @@ static void no_memory(void **state)
     size_t n = 0;
     (void)state;
     toy_recipe(&r, "");
+    toy_set(&r, "SWA_ENABLED=1");
+    toy_set(&r, "LATE_QAT_THRESHOLD=0.1");
     assert_int_equal(gpt_init(&m, &r, &e), ERR_OK);
     real_alloc = k->alloc;
     k->alloc = failing_alloc;
@@ -164,14 +358,17 @@ static void no_memory(void **state)
         if (rc != ERR_RESOURCE || !strstr(e.msg, "memory"))
             fail_msg("allocation %zu: status %d: %s", n, (int)rc, e.msg);
     }
-    assert_true(n >= 7); /* activations, two states, scratch, weights, gradients, average */
+    /* activations, two states, weights, gradients, two averages, rounded weights */
+    assert_true(n >= 8);
     gpt_free(&m);
     kern_free(k);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(cuts), cmocka_unit_test(not_finite),
-                                       cmocka_unit_test(no_memory)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cuts),       cmocka_unit_test(not_finite),    cmocka_unit_test(late_qat),
+        cmocka_unit_test(recurrence), cmocka_unit_test(final_weights), cmocka_unit_test(no_memory),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,170 @@
+/* finish.c - the end of a run: the weights that it comes to, written, quantised, read back. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "trainer/calib.h"
+#include "trainer/run.h"
+
+static void log_speed(struct train *t)
+{
+    const double *s = t->s.seconds;
+    double steps = (double)(t->s.opt.step - t->began_step);
+    double tokens = steps * (double)t->m.r.train_batch_tokens;
+    double ms = run_elapsed(t) - t->began_ms, all = 1e-5 * ms; /* percent */
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    log_line(&t->log, "peak memory: %ld MiB", u.ru_maxrss / 1024);
+    if (!(tokens > 0 && ms > 0))
+        return;
+    t->res.tokens_per_second = tokens / ms * 1e3;
+    log_line(
+        &t->log,
+        "speed: tokens_per_s:%.0f forward:%.1f%% backward:%.1f%% optimiser:%.1f%% other:%.1f%%",
+        t->res.tokens_per_second, s[PHASE_FORWARD] / all, s[PHASE_BACKWARD] / all,
+        s[PHASE_OPTIMISER] / all,
+        100 - (s[PHASE_FORWARD] + s[PHASE_BACKWARD] + s[PHASE_OPTIMISER]) / all);
+}
+
+/* The weights as they will be used, quantised and read back: from host through the gradient block,
+ * as in final_weights. */
+static enum err_code roundtrip(struct train *t, float *host, struct err *e)
+{
+    struct score sc;
+    double ms;
+    long long bits = (long long)t->m.r.quant_bits;
+    enum err_code rc;
+    if ((rc = output_reload(&t->out, &t->m, host, e)))
+        return rc;
+    t->k->upload(t->k, t->s.grads, host, t->m.floats * sizeof *host);
+    if ((rc = run_validate(t, t->s.grads, true, &sc, &ms, e)))
+        return rc;
+    log_line(&t->log, "final_int%lld_roundtrip val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", bits,
+             sc.val_loss, sc.val_bpb, ms);
+    log_line(&t->log, "final_int%lld_roundtrip_exact val_loss:%.8f val_bpb:%.8f", bits, sc.val_loss,
+             sc.val_bpb);
+    t->res.quant_loss = sc.val_loss;
+    t->res.quant_bpb = sc.val_bpb;
+    return ERR_OK;
+}
+
+/* The next calibration batch, unless a signal came. */
+static enum err_code take_calibration(void *ctx, uint16_t *ids, size_t n, struct err *e)
+{
+    struct train *t = ctx;
+    return run_wants_stop(t) ? err_set(e, ERR_RESOURCE, "stopped during calibration")
+                             : calib_take(&t->data.train, ids, n, e);
+}
+
+static void quant_progress(void *ctx, const char *what, size_t done, size_t all)
+{
+    struct train *t = ctx;
+    if (log_progress_due(&t->log))
+        log_progress(&t->log, "step %zu/%lld  %s %zu%%", t->s.opt.step,
+                     (long long)t->m.r.iterations, what, 100 * done / (all ? all : 1));
+}
+
+/* All files; calibrated where the recipe says so. The stream of training data is put back: a run
+ * that is stopped here resumes from where training ended. */
+static enum err_code output(struct train *t, const float *host, struct output_facts *facts,
+                            struct quant_report *q, struct err *e)
+{
+    struct calib calib = {.k = t->k, .take = take_calibration, .ctx = t};
+    struct quant_with with = {.calib = &calib};
+    struct loader_pos before;
+    struct err why = {0};
+    double t0 = run_now_ms();
+    enum err_code rc = loader_tell(&t->data.train, &before, e);
+    if (rc)
+        return rc;
+    calib.progress = quant_progress;
+    calib.progress_ctx = t;
+    facts->with = &with;
+    if (quant_needs_data(&t->m.r) && !strcmp(t->m.r.gptq_data, "first"))
+        loader_restart(&t->data.train);
+    rc = output_weights(&t->out, &t->m, host, facts, q, &why);
+    enum err_code seek = loader_seek(&t->data.train, &before, e);
+    if (seek)
+        return seek;
+    if (rc && run_wants_stop(t))
+        return run_stopped(t, e);
+    if (!rc && quant_needs_data(&t->m.r))
+        log_line(&t->log, "gptq:calibrated with %lld batches of %lld tokens in %.1fs",
+                 (long long)t->m.r.gptq_calib_batches, (long long)t->m.r.gptq_batch_tokens,
+                 (run_now_ms() - t0) / 1e3);
+    return rc ? err_set(e, rc, "%s", why.msg) : ERR_OK;
+}
+
+static enum err_code write_weights(struct train *t, float *host, struct err *e)
+{
+    struct output_facts facts = {.c = &t->data,
+                                 .step = t->s.opt.step,
+                                 .train_ms = run_elapsed(t),
+                                 .val_loss = t->res.val_loss,
+                                 .val_bpb = t->res.val_bpb};
+    struct quant_report q = {0};
+    t->k->download(t->k, host, t->s.grads, t->m.floats * sizeof *host);
+    enum err_code rc = t->k->sync(t->k, e);
+    if (rc || (rc = output(t, host, &facts, &q, e)))
+        return rc;
+    log_line(&t->log, "Serialized model: %llu bytes", output_size(&t->out, "model.safetensors"));
+    log_line(&t->log, "Serialized model int%lld+safetensors: %llu bytes",
+             (long long)t->m.r.quant_bits, output_size(&t->out, "model.quant.safetensors"));
+    log_line(&t->log, "quantised: %.3f bits per weight, order-0 estimate %.0f bytes",
+             8.0 * q.coded_bytes / (double)t->m.floats, q.coded_bytes);
+    if (q.prune_left_out)
+        log_line(&t->log, "pruning to %lld bytes is left to packer quantize",
+                 (long long)t->m.r.prune_target_bytes);
+    quant_report_free(&q);
+    return ERR_OK;
+}
+
+/* The weights to be saved into the gradient block, which nobody needs any more, so that a
+ * checkpoint can still be written; validated when they are not those of the last validation. */
+static enum err_code final_weights(struct train *t, struct err *e)
+{
+    static const char *const name[] = {
+        [STEP_WEIGHTS] = "weights", [STEP_EMA] = "ema", [STEP_SWA] = "swa"};
+    struct score sc;
+    double ms;
+    enum step_source from = step_final(&t->s);
+    bool recur = t->m.r.recur_layers[0] != 0;
+    enum err_code rc;
+    if (t->m.r.swa_enabled)
+        log_line(&t->log, "swa:%s %zu snapshots", from == STEP_SWA ? "averaged" : "not applied,",
+                 t->s.snapshots);
+    if (recur && !t->s.recur)
+        log_line(&t->log, "recurrence:activated for evaluation, training ended before step:%lld",
+                 (long long)t->m.r.recur_start_step);
+    if (from == STEP_WEIGHTS && recur == t->s.recur)
+        return ERR_OK;
+    if ((rc = run_validate(t, t->s.grads, true, &sc, &ms, e)))
+        return rc;
+    t->res.val_loss = sc.val_loss;
+    t->res.val_bpb = sc.val_bpb;
+    log_line(&t->log, "pre-quantization post-%s val_loss:%.8f val_bpb:%.8f eval_time:%.0fms",
+             name[from], sc.val_loss, sc.val_bpb, ms);
+    return ERR_OK;
+}
+
+enum err_code run_finish(struct train *t, struct err *e)
+{
+    size_t bytes = t->m.floats * sizeof(float);
+    float *host = NULL;
+    enum err_code rc;
+    log_speed(t);
+    if (t->m.r.checkpoint_every > 0)
+        run_checkpoint(t);
+    run_clock_pause(t);
+    if ((rc = step_check(&t->s, e)))
+        return rc;
+    if ((rc = final_weights(t, e)))
+        return rc;
+    host = malloc(bytes);
+    if (!host)
+        return err_nomem(e, "weights to save", bytes);
+    if (!(rc = write_weights(t, host, e)))
+        rc = roundtrip(t, host, e);
+    free(host);
+    return rc;
+}

@@ -1,0 +1,65 @@
+/*
+ * run.h - what the parts of a training run share: its beginning and its steps (train.c), its end
+ * (finish.c), and between them the clock, the stop and the validation (run.c). Private to the
+ * trainer; train.h is the interface.
+ */
+#ifndef TRAINER_RUN_H
+#define TRAINER_RUN_H
+
+#include "model/clock.h"
+#include "model/score.h"
+#include "trainer/corpus.h"
+#include "trainer/log.h"
+#include "trainer/output.h"
+#include "trainer/plan.h"
+#include "trainer/step.h"
+#include "trainer/train.h"
+
+struct train {
+    const struct train_opts *o;
+    struct gpt m; /* m.r is the recipe, with MICRO_BATCH_TOKENS resolved */
+    struct kern *k;
+    struct plan plan;
+    struct corpus data;
+    struct step s;
+    struct output out;
+    struct log log;
+    uint16_t *tokens;  /* one micro-batch: inputs, then targets */
+    double elapsed_ms; /* training time up to `since` */
+    double since;      /* ms; when the clock was last started, 0: it stands still */
+    double began_ms;   /* elapsed_ms when this session began */
+    size_t began_step;
+    double last_loss; /* of the last finished step */
+    struct train_result res;
+};
+
+/* The clock of training time, in ms. It stands still during validation and checkpoints. */
+static inline double run_now_ms(void)
+{
+    return 1e3 * seconds_now();
+}
+double run_elapsed(const struct train *t);
+void run_clock_start(struct train *t);
+void run_clock_pause(struct train *t);
+bool run_over_cap(const struct train *t);
+
+/* run_wants_stop - did a signal come? */
+bool run_wants_stop(const struct train *t);
+
+/* run_stopped - write the checkpoint and turn the stop into the error that ends the run. */
+enum err_code run_stopped(struct train *t, struct err *e);
+
+/* run_checkpoint - a checkpoint on the way. The run outlives a full disk: it says so and tries
+ * again next time. Starts the clock. */
+void run_checkpoint(struct train *t);
+
+/* run_validate - plain validation of params (backend memory), with recurrence or without; *ms is
+ * the time it took. The clock must stand still. A signal ends it with a checkpoint. */
+enum err_code run_validate(struct train *t, const float *params, bool recur, struct score *sc,
+                           double *ms, struct err *e);
+
+/* run_finish - after the last step: everything behind training. The log line of speed, the last
+ * checkpoint when CHECKPOINT_EVERY asks for any, the files, the round trip. */
+enum err_code run_finish(struct train *t, struct err *e);
+
+#endif
