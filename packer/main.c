@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "packer/commands.h"
+#include "packer/export.h"
 #include "packer/pack.h"
 #include "stub/embed.h"
-#include "trainer/quant.h"
 
 enum { CHALLENGE_BYTES = 16000000 };
 
@@ -16,6 +17,8 @@ static const char help_all[] =
     "\n"
     "  packer quantize MODEL.safetensors -o QUANT.safetensors    few bits per weight\n"
     "  packer pack QUANT.safetensors -o FILE                     write a submission\n"
+    "  packer import RECORD.ptz --recipe RECIPE -o FILE          read a record's packed weights\n"
+    "  packer export QUANT.safetensors -o RECORD.ptz             write them as the record would\n"
     "\n"
     "packer COMMAND --help explains a command. Exit status: 0 done, 2 wrong use, 3 bad input,\n"
     "4 out of resources (budget, disk, memory).\n";
@@ -34,22 +37,14 @@ static const char help_pack[] =
     "  --tokenizer FILE    SentencePiece model that the weights were trained with\n"
     "  --byte-table FILE   or its byte table (default: byte_table.bin beside the weights)\n"
     "  --with-source       include the sources of this program\n"
+    "  --record-size       also say how large the record's own file would be (COMPRESSOR; slow)\n"
     "  --json              print one JSON object instead of the table\n"
     "\n"
     "Example: packer pack out/demo/model.quant.safetensors -o submission\n";
 
-static const char help_quantize[] =
-    "packer quantize MODEL.safetensors -o QUANT.safetensors [KEY=VALUE]...\n"
-    "\n"
-    "Turns trained weights into small integers with one scale per row, and prints what that cost.\n"
-    "trainer does it at the end of a run; this does it again with other settings: QUANT_* keys,\n"
-    "applied over the recipe in the file.\n"
-    "\n"
-    "Example: packer quantize out/demo/model.safetensors -o five.safetensors QUANT_BITS=5\n";
-
 struct options {
     struct pack_job job;
-    bool json;
+    bool json, record_size;
 };
 
 static enum err_code parse_codec(int *codec, const char *name, struct err *e)
@@ -120,6 +115,8 @@ static enum err_code parse_options(struct options *o, int argc, char **argv, str
             o->job.with_source = true;
         } else if (!strcmp(a, "--json")) {
             o->json = true;
+        } else if (!strcmp(a, "--record-size")) {
+            o->record_size = true;
         } else if (a[0] == '-' && a[1]) {
             return err_set(e, ERR_USAGE, "unknown option %s (packer pack --help)", a);
         } else if (o->job.weights) {
@@ -166,13 +163,16 @@ static void print_table(const struct blob *b, const struct pack_job *job)
            commas(size, job->target_bytes - b->size), commas(raw, job->target_bytes));
 }
 
-static enum err_code print_json(const struct blob *b, const struct pack_job *job, struct err *e)
+static enum err_code print_json(const struct blob *b, const struct pack_job *job, size_t record,
+                                struct err *e)
 {
     enum err_code rc = ERR_OK;
     cJSON *root = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(root, "sections");
     cJSON_AddStringToObject(root, "file", job->out);
     cJSON_AddNumberToObject(root, "bytes", (double)b->size);
     cJSON_AddNumberToObject(root, "target_bytes", (double)job->target_bytes);
+    if (record)
+        cJSON_AddNumberToObject(root, "record_bytes", (double)record);
     for (size_t i = 0; i < b->count; i++) {
         const struct blob_section *s = &b->section[i];
         cJSON *j = cJSON_CreateObject();
@@ -213,48 +213,25 @@ static enum err_code run_pack(int argc, char **argv, struct err *e)
         return rc;
     if (o.job.codec == CODEC_ZSTD)
         fputs("packer: note: the runner cannot decode zstd, this file will not score\n", stderr);
+    size_t record = 0;
+    if (o.record_size && (rc = export_size(o.job.weights, &record, e)))
+        return rc;
     if (o.json)
-        return print_json(&b, &o.job, e);
+        return print_json(&b, &o.job, record, e);
     print_table(&b, &o.job);
+    if (record)
+        printf("as the record packed the weights: %zu bytes\n", record);
     return ERR_OK;
-}
-
-static enum err_code run_quantize(int argc, char **argv, struct err *e)
-{
-    const char *in = NULL, *out = NULL, **setting = malloc(((size_t)argc + 1) * sizeof *setting);
-    size_t settings = 0;
-    struct quant_report report = {0};
-    enum err_code rc = setting ? ERR_OK : err_nomem(e, "settings", (unsigned)argc);
-    for (int i = 0; !rc && i < argc; i++) {
-        if (!strcmp(argv[i], "-o") && i + 1 < argc)
-            out = argv[++i];
-        else if (argv[i][0] == '-' && argv[i][1])
-            rc = err_set(e, ERR_USAGE, "unknown option %s (packer quantize --help)", argv[i]);
-        else if (strchr(argv[i], '=') && in)
-            setting[settings++] = argv[i];
-        else if (in)
-            rc = err_set(e, ERR_USAGE, "one model at a time: %s and %s", in, argv[i]);
-        else
-            in = argv[i];
-    }
-    if (!rc && (!in || !out))
-        rc = err_set(e, ERR_USAGE,
-                     "expected: packer quantize MODEL.safetensors -o QUANT.safetensors");
-    if (!rc)
-        rc = quant_file(in, out, setting, settings, &report, e);
-    if (!rc)
-        quant_report_print(&report, stdout);
-    quant_report_free(&report);
-    free(setting);
-    return rc;
 }
 
 static const struct {
     const char *name, *help;
     enum err_code (*run)(int argc, char **argv, struct err *e);
 } commands[] = {
-    {"quantize", help_quantize, run_quantize},
+    {"quantize", help_quantize, cmd_quantize},
     {"pack", help_pack, run_pack},
+    {"import", help_import, cmd_import},
+    {"export", help_export, cmd_export},
 };
 
 int main(int argc, char **argv)

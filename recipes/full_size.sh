@@ -50,6 +50,11 @@ for recipe in $RECIPES; do
         LOADER_RANKS=2 WARMUP_STEPS=1 RECUR_START_STEP=1 TRAIN_LOG_EVERY=1 VAL_LOSS_EVERY=0 \
         VAL_MAX_TOKENS=4096 GPTQ_CALIB_BATCHES=2 GPTQ_BATCH_TOKENS=4096 GPTQ_RESERVE_SECONDS=0 \
         TTT_CHUNK_TOKENS=2048
+    # Pruning needs the size of the packed record, which the trainer does not know.
+    if grep -q '^PRUNE_TARGET_BYTES=[1-9]' "recipes/$recipe.conf"; then
+        stage "quantise, prune" "$BIN/packer" quantize "$dir/model.safetensors" --data "$data" \
+            -o "$dir/model.quant.safetensors" --threads "$THREADS"
+    fi
     stage pack "$BIN/packer" pack "$dir/model.quant.safetensors" -o "$dir/submission"
     stage "score and verify" "$BIN/verify" blob "$dir/submission" --data "$data" --max-tokens "$TOKENS" \
         --threads "$THREADS" --execute > "$dir/verify.txt"

@@ -17,6 +17,11 @@ for t in $TWINS; do
     mkdir -p "$dir"
     echo "== $t"
     "$BIN/trainer" "recipes/$t-twin.conf" DATA_PATH="$SHARDS" --out "$dir" --threads "$THREADS" "$@"
+    # Pruning needs the size of the packed record, which the trainer does not know.
+    if grep -q '^PRUNE_TARGET_BYTES=[1-9]' "recipes/$t-twin.conf"; then
+        "$BIN/packer" quantize "$dir/model.safetensors" --data "$SHARDS" --threads "$THREADS" \
+            -o "$dir/model.quant.safetensors"
+    fi
     "$BIN/packer" pack "$dir/model.quant.safetensors" -o "$dir/submission"
     "$BIN/verify" blob "$dir/submission" --data "$SHARDS" --threads "$THREADS" --execute \
         > "$dir/verify.txt"

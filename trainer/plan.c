@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/score.h"
+#include "trainer/loader.h"
 #include "trainer/quant.h"
 #include "trainer/schedule.h"
 #include "trainer/step.h"
@@ -147,7 +148,7 @@ enum err_code plan_make(struct plan *p, struct gpt *m, struct kern *k, struct er
     size_t one = 0, floats = m->floats * sizeof(float);
     enum err_code rc;
     if ((rc = check_ranges(&m->r, e)) || (rc = check_words(&m->r, e)) || (rc = check_after(m, e)) ||
-        (rc = check_sense(m, e)))
+        (rc = check_sense(m, e)) || (rc = loader_check(&m->r, e)))
         return rc;
     size_t t = (size_t)m->r.train_seq_len, batch = (size_t)m->r.train_batch_tokens;
     size_t micro = (size_t)m->r.micro_batch_tokens;

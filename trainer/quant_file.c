@@ -71,6 +71,8 @@ enum err_code quant_check(const struct recipe *r, struct err *e)
         {"GPTQ_COLLECT_DAMP", r->gptq_collect_damp, 1000},
     };
     enum err_code rc = ERR_OK;
+    if (strcmp(r->quantizer, "record"))
+        return err_set(e, ERR_USAGE, "QUANTIZER=%s: must be record", r->quantizer);
     for (size_t i = 0; i < sizeof range / sizeof range[0] && !rc; i++)
         rc = check_range(range[i].key, range[i].x, range[i].low, range[i].high, e);
     for (size_t i = 0; i < sizeof word / sizeof word[0] && !rc; i++)

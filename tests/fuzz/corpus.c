@@ -1,7 +1,8 @@
 /*
- * corpus.c - makes the first inputs for the fuzz targets of the model room: `corpus DIR` fills
- * DIR/safetensors, DIR/shard, DIR/tokenizer, DIR/bytes and DIR/recipe with small valid files and
- * with the shapes of damage that once mattered. Everything is made here; nothing is copied.
+ * corpus.c - makes the first inputs for the fuzz targets of readers: `corpus DIR` fills
+ * DIR/safetensors, DIR/shard, DIR/tokenizer, DIR/bytes, DIR/recipe, DIR/pickle and DIR/ptz with
+ * small valid files and with the shapes of damage that once mattered. Everything is made here;
+ * nothing is copied.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -14,6 +15,8 @@
 #include "model/recipe.h"
 #include "model/safetensors.h"
 #include "model/shard.h"
+#include "packer/pickle_write.h"
+#include "packer/ptz_write.h"
 
 static const char *root;
 
@@ -163,6 +166,101 @@ static void recipes(void)
         put("recipe", odd[i].name, odd[i].text, strlen(odd[i].text));
 }
 
+/* A dictionary with one tensor, whose storage ptz_fuzz puts beside it: the start for changes that
+ * get past the archive. */
+static void one_tensor(const char *name, const char *type, size_t elems, const size_t *size,
+                       const size_t *stride, size_t ndim)
+{
+    struct pickle_out p;
+    pickle_out_begin(&p);
+    pickle_out_dict(&p, 1);
+    pickle_out_shared(&p, "tok_emb.weight");
+    pickle_out_global(&p, "torch._utils\n_rebuild_tensor_v2\n");
+    pickle_out_op(&p, '(');
+    pickle_out_op(&p, '(');
+    pickle_out_shared(&p, "storage");
+    pickle_out_global(&p, type);
+    pickle_out_str(&p, "0");
+    pickle_out_shared(&p, "cpu");
+    pickle_out_int(&p, elems);
+    pickle_out_op(&p, 't');
+    pickle_out_op(&p, 'Q');
+    pickle_out_int(&p, 0);
+    pickle_out_counts(&p, size, ndim);
+    pickle_out_counts(&p, stride, ndim);
+    pickle_out_op(&p, 't');
+    pickle_out_op(&p, 'R');
+    pickle_out_dict_end(&p, 1);
+    pickle_out_end(&p);
+    put("pickle", name, p.out.data, p.out.n);
+    put("ptz", name, p.out.data, p.out.n);
+    free(p.out.data);
+}
+
+static void pickles(void)
+{
+    static const struct {
+        const char *name, *text;
+        size_t n;
+    } odd[] = {
+        {"protocol_0", "(lp0\nI1\naI01\naL-5L\naF1.5\naS'a'\naVb\na(I1\ntad.", 42},
+        {"protocol_4",
+         "\x80\x04\x95\x06\0\0\0\0\0\0\0]\x94\x8c\1a\x94"
+         "a.",
+         18},
+        {"system", "cos\nsystem\n(S'id'\ntR.", 22},
+        {"itself", "\x80\2]q\0h\0a.", 9},
+        {"ordered", "\x80\2ccollections\nOrderedDict\n)RK\1K\2s}b.", 38},
+    };
+    static const size_t rows[] = {8, 8}, steps[] = {8, 1}, zero[] = {0, 0};
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
+        put("pickle", odd[i].name, odd[i].text, odd[i].n);
+    one_tensor("bytes", "torch\nCharStorage\n", 64, rows, steps, 2);
+    one_tensor("floats", "torch\nFloatStorage\n", 16, rows, zero, 2);
+    one_tensor("scalar", "torch\nDoubleStorage\n", 8, NULL, NULL, 0);
+}
+
+static void packed(void)
+{
+    static const uint8_t data[64] = {1, 2, 3, 4, 5, 6, 7, 8};
+    static const struct tensor_view t[] = {
+        {.name = "tok_emb.weight.q",
+         .dtype = ST_I8,
+         .ndim = 2,
+         .shape = {8, 8},
+         .data = data,
+         .nbytes = 64},
+        {.name = "tok_emb.weight.scale",
+         .dtype = ST_F16,
+         .ndim = 1,
+         .shape = {8},
+         .data = data,
+         .nbytes = 16},
+        {.name = "blocks.0.attn_scale",
+         .dtype = ST_F16,
+         .ndim = 1,
+         .shape = {8},
+         .data = data,
+         .nbytes = 16},
+    };
+    for (enum ptz_codec c = PTZ_ZLIB; c < PTZ_CODECS; c++) {
+        const struct ptz_how how = {.codec = c,
+                                    .shuffle = c == PTZ_BROTLI ? 2 : 0,
+                                    .bits = 6,
+                                    .embed_bits = 8,
+                                    .int8_layout = c == PTZ_ZLIB};
+        uint8_t *file;
+        size_t n;
+        struct err e = {0};
+        if (ptz_pack(&file, &n, &how, t, 3, &e)) {
+            fprintf(stderr, "corpus: %s\n", e.msg);
+            exit((int)e.code);
+        }
+        put("ptz", ptz_codec_name(c), file, n);
+        free(file);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -175,5 +273,7 @@ int main(int argc, char **argv)
     tokenizers();
     tables();
     recipes();
+    pickles();
+    packed();
     return 0;
 }

@@ -18,6 +18,8 @@
 #include "model/safetensors.h"
 #include "model/score.h"
 #include "model/shard.h"
+#include "packer/pickle.h"
+#include "packer/ptz_write.h"
 #include "tests/unit/tiny.h"
 #include "trainer/quant.h"
 #include "trainer/loader.h"
@@ -388,6 +390,37 @@ out:
     return rc;
 }
 
+/* A record's file: archive, byte shuffle, compressors. (Not brotli, which ends the
+ * program without memory; and reading one goes through libzip, which
+ * takes some failures for damage.) */
+static enum err_code pack_record(struct err *e)
+{
+    static const uint8_t data[64];
+    static const struct tensor_view t[] = {
+        {.name = "a.q", .dtype = ST_I8, .ndim = 2, .shape = {8, 8}, .data = data, .nbytes = 64},
+        {.name = "a.scale", .dtype = ST_F16, .ndim = 1, .shape = {8}, .data = data, .nbytes = 16},
+    };
+    enum err_code rc = ERR_OK;
+    for (enum ptz_codec c = PTZ_ZLIB; !rc && c < PTZ_BROTLI; c++) {
+        const struct ptz_how how = {.codec = c, .level = 1, .shuffle = 2, .bits = 6};
+        uint8_t *file = NULL;
+        size_t n;
+        rc = ptz_pack(&file, &n, &how, t, COUNT(t), e);
+        free(file);
+    }
+    return rc;
+}
+
+static enum err_code parse_pickle(struct err *e)
+{
+    static const char text[] = "\x80\2}q\0(X\1\0\0\0a]q\1(K\1K\2K\3eX\1\0\0\0bK\1\x85u.";
+    static const struct pickle_global none = {NULL, false};
+    struct pickle p;
+    enum err_code rc = pickle_parse(&p, text, sizeof text - 1, &none, "pickle", e);
+    pickle_free(&p);
+    return rc;
+}
+
 static const struct {
     const char *name;
     enum err_code (*run)(struct err *e);
@@ -400,6 +433,8 @@ static const struct {
     {"start threads", start_threads, true},        {"score a stream", score_stream, false},
     {"a step of training", train_step, false},     {"load batches", load_batches, false},
     {"quantise a model", quantise_model, false},
+    {"pack a record", pack_record, false},
+    {"parse a pickle", parse_pickle, false},
 };
 
 static void prepare(void)

@@ -285,6 +285,7 @@ static void test_settings(void **state)
         const char *setting, *says;
     } cases[] = {
         {"QUANT_METHOD=magic\n", "must be search or gptq"},
+        {"QUANTIZER=other\n", "must be record"},
         {"GPTQ_DATA=last\n", "must be first or continue"},
         {"PRUNE_SEARCH=all\n", "must be once or fit"},
         {"GPTQ_CALIB_BATCHES=0\n", "GPTQ_CALIB_BATCHES=0: must be 1 to"},

@@ -1,0 +1,156 @@
+/* cmd_quantize.c - see commands.h: `packer quantize`. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "model/clock.h"
+#include "packer/commands.h"
+#include "packer/ptz_write.h"
+#include "trainer/quant.h"
+
+const char help_quantize[] =
+    "packer quantize MODEL.safetensors -o QUANT.safetensors [KEY=VALUE]...\n"
+    "\n"
+    "Turns trained weights into small integers with one scale per row, and prints what that cost.\n"
+    "trainer does it at the end of a run; this does it again with other settings, applied over "
+    "the\n"
+    "recipe in the file: QUANT_*, GPTQ_*, MIXED_QUANT, N_INT6_LAYERS, PRUNE_*, COMPRESSOR...\n"
+    "\n"
+    "  -o FILE       the quantised weights\n"
+    "  --data DIR    training shards (*_train_*.bin) to calibrate with: QUANT_METHOD=gptq and\n"
+    "                MIXED_QUANT=1 need them\n"
+    "  --threads N   for calibration (default: all processors)\n"
+    "  --quiet       no progress on stderr\n"
+    "\n"
+    "Calibration runs the model over GPTQ_CALIB_BATCHES batches of GPTQ_BATCH_TOKENS tokens.\n"
+    "PRUNE_TARGET_BYTES zeroes integers of +-1 until the record's own file (COMPRESSOR) and\n"
+    "PRUNE_CODE_BYTES fit.\n"
+    "\n"
+    "Example: packer quantize out/demo/model.safetensors -o five.safetensors QUANT_BITS=5\n"
+    "         packer quantize MODEL -o QUANT --data data QUANT_METHOD=gptq GPTQ_CALIB_BATCHES=2\n";
+
+/* One line that is redrawn on a terminal; elsewhere a line every half minute. */
+struct meter {
+    const char *what; /* the work that `began` belongs to */
+    double began, shown;
+    bool quiet, tty, drawn;
+};
+
+static void meter_wipe(struct meter *m)
+{
+    if (m->drawn && m->tty)
+        fputs("\r\033[K", stderr);
+    m->drawn = false;
+}
+
+static void meter_show(void *ctx, const char *what, size_t done, size_t all)
+{
+    struct meter *m = ctx;
+    double now = seconds_now();
+    if (!m->what || strcmp(m->what, what)) {
+        m->what = what;
+        m->began = now;
+        m->shown = m->tty ? 0 : now;
+    }
+    if (m->quiet || !done || now - m->shown < (m->tty ? 0.2 : 30))
+        return;
+    unsigned left = (unsigned)((now - m->began) * (double)(all - done) / (double)done + 0.5);
+    fprintf(stderr, "%s%s: %zu/%zu (%.1f%%), %u:%02u:%02u left%s", m->tty ? "\r" : "", what, done,
+            all, 100.0 * (double)done / (double)all, left / 3600, left / 60 % 60, left % 60,
+            m->tty ? "\033[K" : "\n");
+    m->shown = now;
+    m->drawn = true;
+}
+
+struct options {
+    const char *in, *out, **setting;
+    size_t settings;
+    struct quant_tools tools;
+    struct meter meter;
+};
+
+/* The size of the record's file, each trial announced: a slow compressor takes a minute. */
+static enum err_code record_size(void *ctx, const struct recipe *r, const struct tensor_view *t,
+                                 size_t n, uint64_t *bytes, struct err *e)
+{
+    struct meter *m = ctx;
+    meter_wipe(m);
+    if (!m->quiet)
+        fprintf(stderr, "measuring the record's file (%s)%s", r->compressor, m->tty ? "\r" : "\n");
+    m->drawn = !m->quiet;
+    enum err_code rc = ptz_size(r, t, n, bytes, e);
+    meter_wipe(m);
+    return rc;
+}
+
+static enum err_code record_check(const struct recipe *r, struct err *e)
+{
+    struct ptz_how how;
+    return ptz_how_of(&how, r, e);
+}
+
+static enum err_code parse_threads(size_t *n, const char *text, struct err *e)
+{
+    char *end;
+    unsigned long v = strtoul(text, &end, 10);
+    if (*end || *text < '0' || *text > '9' || v > 4096)
+        return err_set(e, ERR_USAGE, "--threads %s: expected a number, 0 to 4096", text);
+    *n = v;
+    return ERR_OK;
+}
+
+static enum err_code parse(struct options *o, int argc, char **argv, struct err *e)
+{
+    for (int i = 0; i < argc; i++) {
+        const char *a = argv[i];
+        bool value = !strcmp(a, "-o") || !strcmp(a, "--data") || !strcmp(a, "--threads");
+        if (value && ++i == argc)
+            return err_set(e, ERR_USAGE, "%s needs a value", a);
+        if (!strcmp(a, "-o")) {
+            o->out = argv[i];
+        } else if (!strcmp(a, "--data")) {
+            o->tools.data = argv[i];
+        } else if (!strcmp(a, "--threads")) {
+            enum err_code rc = parse_threads(&o->tools.threads, argv[i], e);
+            if (rc)
+                return rc;
+        } else if (!strcmp(a, "--quiet")) {
+            o->meter.quiet = true;
+        } else if (a[0] == '-' && a[1]) {
+            return err_set(e, ERR_USAGE, "unknown option %s (packer quantize --help)", a);
+        } else if (strchr(a, '=') && o->in) {
+            o->setting[o->settings++] = a;
+        } else if (o->in) {
+            return err_set(e, ERR_USAGE, "one model at a time: %s and %s", o->in, a);
+        } else {
+            o->in = a;
+        }
+    }
+    return o->in && o->out
+               ? ERR_OK
+               : err_set(e, ERR_USAGE,
+                         "expected: packer quantize MODEL.safetensors -o QUANT.safetensors");
+}
+
+enum err_code cmd_quantize(int argc, char **argv, struct err *e)
+{
+    struct options o = {.meter = {.tty = isatty(STDERR_FILENO) == 1}};
+    struct quant_report report = {0};
+    enum err_code rc;
+    o.tools.size_check = record_check;
+    o.tools.size = record_size;
+    o.tools.progress = meter_show;
+    o.tools.size_ctx = o.tools.progress_ctx = &o.meter;
+    if (!(o.setting = malloc(((size_t)argc + 1) * sizeof *o.setting)))
+        return err_nomem(e, "settings", (unsigned)argc * sizeof *o.setting);
+    rc = parse(&o, argc, argv, e);
+    if (!rc)
+        rc = quant_file(o.in, o.out, o.setting, o.settings, &o.tools, &report, e);
+    meter_wipe(&o.meter);
+    if (!rc)
+        quant_report_print(&report, stdout);
+    quant_report_free(&report);
+    free(o.setting);
+    return rc;
+}

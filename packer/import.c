@@ -1,0 +1,243 @@
+/* import.c - see import.h: fitting what import_layout.c found to the recipe's model. */
+#include "packer/import.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/gpt.h"
+#include "model/safetensors.h"
+#include "packer/import_layout.h"
+
+static const char *dtype_name(enum st_dtype t)
+{
+    static const char *const name[ST_DTYPES] = {
+        [ST_F32] = "F32", [ST_F16] = "F16", [ST_BF16] = "BF16", [ST_I8] = "I8",
+        [ST_U8] = "U8",   [ST_I16] = "I16", [ST_U16] = "U16",   [ST_I32] = "I32",
+        [ST_I64] = "I64", [ST_F64] = "F64", [ST_BOOL] = "BOOL",
+    };
+    return t < ST_DTYPES ? name[t] : "?";
+}
+
+static void shape_text(char out[64], size_t ndim, const size_t *shape)
+{
+    int n = snprintf(out, 64, "[");
+    for (size_t i = 0; i < ndim && n < 40; i++)
+        n += snprintf(out + n, 64 - (size_t)n, "%s%zu", i ? ", " : "", shape[i]);
+    snprintf(out + n, 64 - (size_t)n, "]");
+}
+
+static struct found *look(struct import *im, const char *name, const char *suffix)
+{
+    char full[FOUND_NAME];
+    snprintf(full, sizeof full, "%s%s", name, suffix);
+    for (size_t i = 0; i < im->count; i++)
+        if (!strcmp(im->found[i].name, full))
+            return &im->found[i];
+    return NULL;
+}
+
+static void count_type(struct import_report *rep, const char *name, size_t elements)
+{
+    for (size_t i = 0; i < sizeof rep->type / sizeof *rep->type; i++) {
+        if (!rep->type[i].name[0])
+            snprintf(rep->type[i].name, sizeof rep->type[i].name, "%s", name);
+        if (strcmp(rep->type[i].name, name))
+            continue;
+        rep->type[i].tensors++;
+        rep->type[i].elements += elements;
+        return;
+    }
+}
+
+/* The shape must be the parameter's; a single element may have its axis or not. */
+static void fit_plain(struct import *im, const struct gpt_param *p, struct found *f)
+{
+    struct tensor_view *t = &f->view;
+    if (p->size == 1 && tensor_elems(t) == 1) {
+        t->ndim = p->ndim;
+        memcpy(t->shape, p->shape, sizeof p->shape);
+    }
+    bool same = p->ndim == t->ndim && !memcmp(p->shape, t->shape, p->ndim * sizeof *p->shape);
+    char want[64], have[64];
+    shape_text(want, p->ndim, p->shape);
+    shape_text(have, t->ndim, t->shape);
+    if (!same)
+        import_problem(im, "tensor %s: its shape is %s, the recipe's model has %s", f->name, have,
+                       want);
+}
+
+static void fit_quantised(struct import *im, const struct gpt_param *p, struct found *q,
+                          struct found *s)
+{
+    fit_plain(im, p, q);
+    if (q->view.dtype != ST_I8)
+        import_problem(im, "tensor %s: its elements are %s, expected I8", q->name,
+                       dtype_name(q->view.dtype));
+    if (s->view.dtype != ST_F16 || p->ndim < 2 || tensor_elems(&s->view) != p->shape[0]) {
+        import_problem(im, "tensor %s: %zu scales of %s, expected %zu of F16, one per row", s->name,
+                       tensor_elems(&s->view), dtype_name(s->view.dtype), p->shape[0]);
+        return;
+    }
+    s->view.ndim = 1; /* [rows][1] is the same */
+    s->view.shape[0] = p->shape[0];
+}
+
+static void push(struct tensor_view *t, size_t *count, struct found *f)
+{
+    f->used = true;
+    t[(*count)++] = f->view;
+}
+
+static void fit(struct import *im, const struct gpt *m, struct tensor_view *t, size_t *count)
+{
+    for (size_t i = 0; i < m->nparams; i++) {
+        const struct gpt_param *p = &m->param[i];
+        struct found *w = look(im, p->name, ""), *q = look(im, p->name, ".q");
+        struct found *s = look(im, p->name, ".scale");
+        if (w && w->view.dtype != ST_F32 && w->view.dtype != ST_F16 && w->view.dtype != ST_BF16)
+            import_problem(im, "tensor %s: its elements are %s, expected F32, F16 or BF16", w->name,
+                           dtype_name(w->view.dtype));
+        if (w && !q) {
+            fit_plain(im, p, w);
+            count_type(im->rep, dtype_name(w->view.dtype), p->size);
+            push(t, count, w);
+        } else if (q && s && !w) {
+            fit_quantised(im, p, q, s);
+            count_type(im->rep, q->type, p->size);
+            push(t, count, q);
+            push(t, count, s);
+        } else {
+            import_problem(im, "parameter %s: %s", p->name,
+                           w && q ? "there plain and quantised"
+                           : q    ? "its scales are missing"
+                                  : "missing in the file");
+        }
+    }
+    for (size_t i = 0; i < im->count; i++)
+        if (!im->found[i].used) {
+            char shape[64];
+            shape_text(shape, im->found[i].view.ndim, im->found[i].view.shape);
+            import_problem(im, "tensor %s %s %s: the recipe's model has no such parameter",
+                           im->found[i].name, dtype_name(im->found[i].view.dtype), shape);
+        }
+}
+
+/* The names outlive the list of what was found. */
+static enum err_code keep_names(struct tensor_view *t, size_t count, void **names, struct err *e)
+{
+    char(*name)[FOUND_NAME] = malloc((count + 1) * sizeof *name);
+    if (!name)
+        return err_nomem(e, "tensor names", count * sizeof *name);
+    for (size_t i = 0; i < count; i++) {
+        strcpy(name[i], t[i].name);
+        t[i].name = name[i];
+    }
+    *names = name;
+    return ERR_OK;
+}
+
+enum err_code import_parse(struct ptz *p, struct recipe *r, struct tensor_view **t, size_t *count,
+                           void **names, struct import_report *rep, struct err *e)
+{
+    struct gpt m = {0};
+    *rep = (struct import_report){.compressor = ptz_codec_name(p->codec),
+                                  .stride = p->stride,
+                                  .file_bytes = p->file_bytes,
+                                  .payload_bytes = p->payload_bytes};
+    struct import im = {.p = p, .r = r, .rep = rep};
+    *t = NULL;
+    *names = NULL;
+    *count = 0;
+    enum err_code rc = import_collect(&im, e);
+    for (size_t i = 0; i < im.count; i++)
+        im.found[i].view.name = im.found[i].name;
+    if (!rc)
+        rc = gpt_init(&m, r, e);
+    if (!rc && !(*t = calloc(im.count + 1, sizeof **t)))
+        rc = err_nomem(e, "tensors", im.count * sizeof **t);
+    if (!rc)
+        fit(&im, &m, *t, count);
+    if (!rc && rep->problems)
+        rc = err_set(e, ERR_INPUT, "%s: %zu things do not fit the recipe (each is listed)", p->path,
+                     rep->problems);
+    if (!rc)
+        rc = keep_names(*t, *count, names, e);
+    if (rc) {
+        free(*t);
+        *t = NULL;
+    }
+    free(im.found);
+    gpt_free(&m);
+    return rc;
+}
+
+/* Loads the weights once, which finds numbers that are not finite, and writes them. */
+static enum err_code write_weights(const struct import_job *job, const struct ptz *p,
+                                   const struct recipe *r, const struct tensor_view *t,
+                                   size_t count, struct err *e)
+{
+    enum { ALL = RECIPE_MODEL | RECIPE_EVAL | RECIPE_TRAIN | RECIPE_QUANT };
+    struct gpt m = {0};
+    size_t len = recipe_print(r, ALL, false, NULL, 0);
+    char bytes[32], *text = malloc(len + 1);
+    float *params = NULL;
+    enum err_code rc = text ? gpt_init(&m, r, e) : err_nomem(e, "recipe", len);
+    if (!rc && !(params = malloc(m.floats * sizeof *params)))
+        rc = err_nomem(e, "weights", m.floats * sizeof *params);
+    if (!rc)
+        rc = gpt_load(&m, params, t, count, job->record, e);
+    if (!rc) {
+        const char *slash = strrchr(job->record, '/');
+        recipe_print(r, ALL, false, text, len + 1);
+        snprintf(bytes, sizeof bytes, "%zu", p->file_bytes);
+        const char *const meta[] = {
+            "format",       "pt", "recipe", text, "imported_from", slash ? slash + 1 : job->record,
+            "record_bytes", bytes};
+        rc = st_write(job->out, t, count, meta, sizeof meta / sizeof *meta / 2, e);
+    }
+    free(params);
+    free(text);
+    gpt_free(&m);
+    return rc;
+}
+
+enum err_code import_record(const struct import_job *job, struct import_report *rep, struct err *e)
+{
+    struct ptz p = {0};
+    struct recipe r;
+    struct tensor_view *t = NULL;
+    size_t count;
+    void *names = NULL;
+    *rep = (struct import_report){0};
+    enum err_code rc = recipe_load(&r, job->recipe, e);
+    for (size_t i = 0; !rc && i < job->settings; i++)
+        rc = recipe_set(&r, job->setting[i], "command line", e);
+    if (!rc)
+        rc = ptz_open(&p, job->record, e);
+    if (!rc)
+        rc = import_parse(&p, &r, &t, &count, &names, rep, e);
+    if (!rc)
+        rc = write_weights(job, &p, &r, t, count, e);
+    free(t);
+    free(names);
+    ptz_close(&p);
+    return rc;
+}
+
+void import_report_print(const struct import_report *rep, FILE *out)
+{
+    if (rep->compressor) {
+        fprintf(out, "%zu bytes, %s", rep->file_bytes, rep->compressor);
+        if (rep->stride)
+            fprintf(out, ", byte shuffle %u", rep->stride);
+        fprintf(out, ", payload %zu bytes, layout: %s\n", rep->payload_bytes,
+                rep->layout ? rep->layout : "unknown");
+    }
+    for (size_t i = 0; i < sizeof rep->type / sizeof *rep->type && rep->type[i].name[0]; i++)
+        fprintf(out, "%-5s %6zu tensors %12zu parameters\n", rep->type[i].name,
+                rep->type[i].tensors, rep->type[i].elements);
+    for (size_t i = 0; i < rep->lines && i < IMPORT_LINES; i++)
+        fprintf(out, "%s\n", rep->line[i]);
+    if (rep->lines > IMPORT_LINES)
+        fprintf(out, "and %zu more\n", rep->lines - IMPORT_LINES);
+}
