@@ -77,10 +77,12 @@ SIZE := -std=c17 -Os -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -fno-asynchrono
         -fno-caller-saves -DNDEBUG
 RUNNER := stub/runner.c stub/runner_rt.c stub/lzma_dec.c stub/weights_dec.c $(wildcard kernels/cpu/*.c) \
           $(addprefix model/,bytes.c gpt.c gpt_load.c graph.c graph_plan.c graph_run.c recipe_check.c \
-          score.c shard.c tensor.c text.c window.c)
+          score.c shard.c slot.c tensor.c text.c window.c)
 RUNNER_O := $(RUNNER:%.c=$(B)/musl/%.o)
-$(B)/musl/%_avx2.o: SIZE += $(AVX2)
-$(B)/musl/%_avx512.o: SIZE += $(AVX512)
+# The full runner trains as well (--eval ttt); packer takes it where the recipe asks for that.
+FULL_O := $(RUNNER:%.c=$(B)/full/%.o) $(B)/full/model/ttt.o
+%_avx2.o: SIZE += $(AVX2)
+%_avx512.o: SIZE += $(AVX512)
 
 # The loader is always built by gcc: clang's is 200 bytes larger. gcc below 12 has no -Oz. The other
 # flags were found by leaving out one optimisation after the other; they save 100 bytes.
@@ -96,7 +98,13 @@ $(B)/musl/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(MUSL_CC) $(SIZE) -DKERN_FORWARD_ONLY -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
 
+$(B)/full/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(MUSL_CC) $(SIZE) -DKERN_NO_OPTIM -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
+
 $(B)/stub/runner: $(RUNNER_O)
+$(B)/stub/runner_full: $(FULL_O)
+$(B)/stub/runner $(B)/stub/runner_full:
 	@mkdir -p $(@D)
 	$(Q)$(MUSL_CC) -nostartfiles -static -no-pie -s -Wl,--gc-sections,--build-id=none,-z,norelro,-z,noseparate-code $^ -o $@
 
@@ -110,7 +118,7 @@ $(B)/stub/source.tar: $(SOURCES)
 	$(Q)tar --format=ustar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rw,go=r \
 	    -cf $@ $(SOURCES)
 
-$(B)/stub/embed.o: stub/embed.S $(B)/stub/loader $(B)/stub/runner $(B)/stub/source.tar
+$(B)/stub/embed.o: stub/embed.S $(B)/stub/loader $(B)/stub/runner $(B)/stub/runner_full $(B)/stub/source.tar
 	$(Q)$(CC) -Wa,-I$(B) -c $< -o $@
 
 # ---- targets -------------------------------------------------------------------------------------

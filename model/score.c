@@ -5,19 +5,44 @@
 #include <string.h>
 
 #include "model/text.h"
+#include "model/ttt.h"
 
 /* Rows of one run when the caller does not choose: enough to fill the matrix kernels, small enough
  * that activations stay near the cores (measured in bench/README.md, "batch of windows"). */
 enum { SCORE_ROWS = 4096 };
 
+/* Does the mode train the weights? */
+static bool trains(const struct recipe *r, enum eval_mode mode)
+{
+    return mode == EVAL_TTT || (mode == EVAL_SLOT_CONTEXT && r->slot_after_ttt);
+}
+
+/* Settings of the modes that adapt. */
+static enum err_code check_mode(const struct recipe *r, enum eval_mode mode, struct err *e)
+{
+    enum err_code rc = ERR_OK;
+    if (trains(r, mode) && !TTT_BUILT)
+        return err_set(e, ERR_USAGE,
+                       "%s trains the weights, which this runner cannot; pack with EVAL_MODE=%s",
+                       eval_mode_name(mode), eval_mode_name(mode));
+    if (TTT_BUILT && trains(r, mode))
+        rc = ttt_check(r, e);
+    if (!rc && (mode == EVAL_SLOT || mode == EVAL_SLOT_CONTEXT))
+        rc = slot_check(r, e);
+    return rc;
+}
+
 enum err_code score_windows(const struct gpt *m, size_t n, const struct score_opts *o,
                             struct window_list *l, struct err *e)
 {
     const struct recipe *r = &m->r;
+    enum err_code rc = check_mode(r, o->mode, e);
     *l = (struct window_list){.mode = o->mode,
                               .old = !strcmp(r->eval_windows, "old"),
                               .len = recipe_eval_len(r),
                               .stride = (size_t)r->eval_stride};
+    if (rc)
+        return rc;
     if (!l->old && strcmp(r->eval_windows, "new"))
         return err_set(e, ERR_USAGE, "EVAL_WINDOWS=%s: must be new or old", r->eval_windows);
     if (l->stride > l->len) /* the default is 64: shorter windows then stand side by side */
@@ -32,71 +57,115 @@ enum err_code score_windows(const struct gpt *m, size_t n, const struct score_op
     return ERR_OK;
 }
 
-struct scorer {
-    const struct gpt *m;
-    struct kern *k;
-    const float *params;
-    const uint16_t *tok;
-    const struct byte_table *b;
-    struct graph g; /* planned for `batch` windows of shape len, from; batch 0: not planned */
-    size_t batch, len, from;
-    uint16_t *ids, *target;
-    float *nll;
-    double *nll64;
-};
-
-static enum err_code make_buffers(struct scorer *s, size_t rows, struct err *e)
+enum err_code scorer_room(struct scorer *s, size_t rows, struct err *e)
 {
+    if (rows <= s->rows)
+        return ERR_OK;
+    scorer_free(s);
     s->ids = malloc(rows * sizeof *s->ids);
     s->target = malloc(rows * sizeof *s->target);
     s->nll = malloc(rows * sizeof *s->nll);
-    s->nll64 = malloc(rows * sizeof *s->nll64);
-    if (!s->ids || !s->target || !s->nll || !s->nll64)
+    s->wide = malloc(rows * sizeof *s->wide);
+    s->rows = rows;
+    if (!s->ids || !s->target || !s->nll || !s->wide)
         return err_nomem(e, "a batch of windows", rows * 16);
     return ERR_OK;
 }
 
+void scorer_free(struct scorer *s)
+{
+    graph_free(&s->g);
+    free(s->ids);
+    free(s->target);
+    free(s->nll);
+    free(s->wide);
+    s->ids = s->target = NULL;
+    s->nll = NULL;
+    s->wide = NULL;
+    s->rows = s->planned = 0;
+}
+
+size_t scorer_same(const struct window_list *l, size_t i, size_t end, size_t most)
+{
+    struct window w = window_at(l, i);
+    size_t n = 1;
+    for (; n < most && i + n < end; n++) {
+        struct window x = window_at(l, i + n);
+        if (x.len != w.len || x.from != w.from)
+            break;
+    }
+    return n;
+}
+
 /* A graph for this shape; the one at hand when it fits. */
-static enum err_code shape(struct scorer *s, size_t batch, size_t len, size_t from, struct err *e)
+static enum err_code shape(struct scorer *s, size_t n, size_t t, size_t from, struct err *e)
 {
     enum err_code rc;
-    if (s->batch == batch && s->len == len && s->from == from)
+    if (s->planned == n && s->t == t && s->from == from)
         return ERR_OK;
     graph_free(&s->g);
-    s->batch = 0;
+    s->planned = 0;
     gpt_graph(s->m, &s->g, true);
-    if ((rc = graph_plan(&s->g, s->k, batch, len, from, false, e)))
+    if ((rc = graph_plan(&s->g, s->k, n, t, from, false, e)))
         return rc;
-    s->batch = batch;
-    s->len = len;
+    s->planned = n;
+    s->t = t;
     s->from = from;
     return ERR_OK;
 }
 
-/* Score `count` windows of one shape, the first of them w and each `step` positions after the last.
- */
-static enum err_code run_batch(struct scorer *s, struct window w, size_t step, size_t count,
-                               struct score *out, struct err *e)
+enum err_code scorer_forward(struct scorer *s, const struct window_list *l, size_t i, size_t n,
+                             size_t first, bool head, struct err *e)
 {
-    size_t scored = w.len - w.from;
-    enum err_code rc = shape(s, count, w.len, w.from, e);
-    for (size_t i = 0; i < count && !rc; i++) {
-        const uint16_t *x = s->tok + w.start + i * step;
-        memcpy(s->ids + i * w.len, x, w.len * sizeof *x);
-        memcpy(s->target + i * scored, x + w.from + 1, scored * sizeof *x);
-    }
-    if (rc || (rc = graph_forward(&s->g, s->params, s->ids, s->target, s->nll, e)))
+    struct window w = window_at(l, i);
+    size_t rows = w.len - first;
+    enum err_code rc = scorer_room(s, n * w.len, e);
+    if (rc || (rc = shape(s, n, w.len, first, e)))
         return rc;
-    for (size_t i = 0; i < count * scored; i++) {
-        size_t p = w.start + i / scored * step + w.from + i % scored;
-        double v = s->nll64[i] = (double)s->nll[i];
+    for (size_t j = 0; j < n; j++) {
+        const uint16_t *x = s->tok + window_at(l, i + j).start;
+        memcpy(s->ids + j * w.len, x, w.len * sizeof *x);
+        memcpy(s->target + j * rows, x + first + 1, rows * sizeof *x);
+    }
+    return graph_forward(&s->g, s->params, s->ids, head ? s->target : NULL, head ? s->nll : NULL,
+                         e);
+}
+
+enum err_code scorer_take(struct scorer *s, const struct window_list *l, size_t i, size_t n,
+                          struct score *to, bool give, struct err *e)
+{
+    struct window w = window_at(l, i);
+    size_t scored = w.len - w.from;
+    for (size_t j = 0; j < n * scored; j++) {
+        size_t p = window_at(l, i + j / scored).start + w.from + j % scored;
+        double v = s->wide[j] = (double)s->nll[j];
         if (!(v - v == 0))
             return err_set(e, ERR_INPUT, "the score of position %zu is not finite", p);
-        out->nll += v;
-        out->bytes += bytes_of(s->b, s->tok[p], s->tok[p + 1]);
+        to->nll += v;
+        to->bytes += bytes_of(s->b, s->tok[p], s->tok[p + 1]);
     }
-    out->tokens += count * scored;
-    return ERR_OK;
+    to->tokens += n * scored;
+    return give && s->o->sink ? s->o->sink(s->o->ctx, s->wide, n * scored, e) : ERR_OK;
+}
+
+void scorer_advance(struct scorer *s, size_t n)
+{
+    s->done += n;
+    if (s->o->progress)
+        s->o->progress(s->o->ctx, s->done, s->all);
+}
+
+enum err_code scorer_windows(struct scorer *s, const struct window_list *l, size_t i, size_t end,
+                             struct score *to, bool give, struct err *e)
+{
+    enum err_code rc = ERR_OK;
+    for (size_t n; i < end && !rc; i += n) {
+        n = scorer_same(l, i, end, s->batch);
+        if (!(rc = scorer_forward(s, l, i, n, window_at(l, i).from, true, e)) &&
+            !(rc = scorer_take(s, l, i, n, to, give, e)))
+            scorer_advance(s, n);
+    }
+    return rc;
 }
 
 static enum err_code check_tokens(const struct gpt *m, const uint16_t *tok, size_t n,
@@ -112,60 +181,81 @@ static enum err_code check_tokens(const struct gpt *m, const uint16_t *tok, size
     return ERR_OK;
 }
 
-static enum err_code run_all(struct scorer *s, const struct window_list *l,
-                             const struct score_opts *o, struct score *out, struct err *e)
+/* SLOT on the weights as they are, or on a copy that TTT adapted to the whole stream. */
+static enum err_code run_slot(struct scorer *s, const struct window_list *l, bool adapted,
+                              struct score *to, struct score *record, struct err *e)
 {
-    size_t count = window_count(l), batch = o->batch ? o->batch : SCORE_ROWS / l->len;
+    const float *own = s->params;
+    struct ttt t = {0};
+    enum err_code rc = ERR_OK;
+    if (TTT_BUILT && adapted && !(rc = ttt_open(&t, s->m, s->k, own, e)) &&
+        !(rc = ttt_adapt(&t, s, l->total, e)))
+        s->params = t.params;
+    if (!rc)
+        rc = slot_run(s, l, to, adapted ? NULL : record, e);
+    s->params = own;
+    if (TTT_BUILT)
+        ttt_close(&t);
+    return rc;
+}
+
+/* What a mode runs, and how much that is. */
+static enum err_code run_mode(struct scorer *s, const struct window_list *l, struct score *to,
+                              struct score *record, struct err *e)
+{
+    const struct recipe *r = &s->m->r;
+    size_t count = window_count(l);
+    bool slot = l->mode == EVAL_SLOT || l->mode == EVAL_SLOT_CONTEXT;
+    bool adapted = trains(r, l->mode);
+    struct window_list sliding = *l;
     enum err_code rc;
-    if (!batch)
-        batch = 1;
-    if (batch > count)
-        batch = count;
-    if ((rc = make_buffers(s, batch * l->len, e)))
-        return rc;
-    for (size_t i = 0; i < count;) {
-        struct window w = window_at(l, i);
-        size_t step = l->mode == EVAL_PLAIN ? l->len : l->stride, n = 1;
-        for (; n < batch && i + n < count; n++) {
-            struct window x = window_at(l, i + n);
-            if (x.len != w.len || x.from != w.from)
-                break;
-        }
-        if ((rc = run_batch(s, w, step, n, out, e)) ||
-            (o->sink && (rc = o->sink(o->ctx, s->nll64, n * (w.len - w.from), e))))
+    sliding.mode = EVAL_SLIDING;
+    s->all = count;
+    for (size_t c = 0; TTT_BUILT && adapted && c < ttt_chunks(r, l->total); c++)
+        s->all += ttt_rows(r, l->total, c) * (size_t)r->ttt_epochs;
+    /* SLOT on the weights as they are has the sliding scores on its way. */
+    if (TTT_BUILT && adapted && record) {
+        s->all += window_count(&sliding);
+        if ((rc = scorer_windows(s, &sliding, 0, window_count(&sliding), record, false, e)))
             return rc;
-        i += n;
-        if (o->progress)
-            o->progress(o->ctx, i, count);
     }
-    return ERR_OK;
+    return TTT_BUILT && l->mode == EVAL_TTT ? ttt_run(s, l, to, e)
+           : slot                           ? run_slot(s, l, adapted, to, record, e)
+                                            : scorer_windows(s, l, 0, count, to, true, e);
+}
+
+static void finish(struct score *s)
+{
+    s->val_loss = s->nll / (double)s->tokens;
+    /* The reference's order of operations: bits per token, times tokens per byte. */
+    s->val_bpb = s->val_loss / 0x1.62e42fefa39efp-1 * ((double)s->tokens / (double)s->bytes);
 }
 
 enum err_code score_run(const struct gpt *m, struct kern *k, const float *params,
                         const uint16_t *tok, size_t n, const struct byte_table *b,
                         const struct score_opts *o, struct score *out, struct err *e)
 {
-    struct scorer s = {.m = m, .k = k, .params = params, .tok = tok, .b = b};
+    struct scorer s = {.m = m, .k = k, .params = params, .tok = tok, .b = b, .o = o};
+    struct score *record = eval_mode_adapts(o->mode) ? o->record : NULL;
     struct window_list l;
     enum err_code rc;
     memset(out, 0, sizeof *out);
+    if (o->record)
+        memset(o->record, 0, sizeof *o->record);
     if ((rc = score_windows(m, n, o, &l, e)) || (rc = check_tokens(m, tok, l.total + 1, b, e)))
         return rc;
+    s.batch = o->batch ? o->batch : SCORE_ROWS / l.len;
+    s.batch = s.batch ? s.batch : 1;
     graph_init(&s.g);
-    rc = run_all(&s, &l, o, out, e);
-    graph_free(&s.g);
-    free(s.ids);
-    free(s.target);
-    free(s.nll);
-    free(s.nll64);
+    rc = run_mode(&s, &l, out, record, e);
+    scorer_free(&s);
     if (!rc && !out->bytes)
         rc = err_set(e, ERR_INPUT, "the scored tokens stand for no bytes of text");
     if (rc)
         return rc;
-    out->val_loss = out->nll / (double)out->tokens;
-    /* The reference's order of operations: bits per token, times tokens per byte. */
-    out->val_bpb =
-        out->val_loss / 0x1.62e42fefa39efp-1 * ((double)out->tokens / (double)out->bytes);
+    finish(out);
+    if (record)
+        finish(record);
     return ERR_OK;
 }
 
@@ -198,4 +288,61 @@ void score_line(struct text *t, const char *mode, const struct score *s, uint64_
     count(t, json, "time_ms", time_ms);
     if (json)
         text_char(t, '}');
+}
+
+static const char *const condition[] = {"causal", "normalised", "score-before-update",
+                                        "single-pass"};
+
+void score_conditions(const struct recipe *r, enum eval_mode mode, bool met[SCORE_CONDITIONS])
+{
+    bool shared = mode == EVAL_SLOT_CONTEXT && r->slot_shared;
+    bool again = mode == EVAL_SLOT_CONTEXT && r->slot_after_ttt;
+    met[0] = met[2] = mode != EVAL_SLOT && !shared && !again;
+    met[1] = true;
+    met[3] = !again;
+}
+
+const char *score_condition_name(size_t i)
+{
+    return condition[i];
+}
+
+void score_report(struct text *t, const struct recipe *r, enum eval_mode mode,
+                  const struct score *s, const struct score *record, uint64_t time_ms, bool json)
+{
+    const char *name = eval_mode_name(mode);
+    bool met[SCORE_CONDITIONS];
+    if (!eval_mode_adapts(mode)) {
+        score_line(t, name, s, time_ms, json);
+        return;
+    }
+    if (!json) {
+        score_line(t, eval_mode_name(EVAL_SLIDING), record, time_ms, false);
+        text_char(t, '\n');
+    }
+    score_line(t, name, s, time_ms, json);
+    if (json) {
+        t->n--; /* the object goes on */
+        text_str(t, ",\"record\":");
+        score_line(t, eval_mode_name(EVAL_SLIDING), record, time_ms, true);
+        text_str(t, ",\"conditions\":{");
+    } else {
+        text_str(t, "\nconditions ");
+        text_str(t, name);
+        text_char(t, ':');
+    }
+    score_conditions(r, mode, met);
+    for (size_t i = 0; i < SCORE_CONDITIONS; i++) {
+        if (json) {
+            text_str(t, i ? ",\"" : "\"");
+        } else {
+            text_char(t, ' ');
+            text_u64(t, i + 1);
+            text_char(t, ' ');
+        }
+        text_str(t, condition[i]);
+        text_str(t, json ? met[i] ? "\":true" : "\":false" : met[i] ? ":yes" : ":no");
+    }
+    if (json)
+        text_str(t, "}}");
 }

@@ -12,10 +12,22 @@
 #include "model/bytes.h"
 #include "model/gpt.h"
 
-enum eval_mode { EVAL_PLAIN, EVAL_SLIDING, EVAL_MODES };
+enum eval_mode {
+    EVAL_PLAIN,
+    EVAL_SLIDING,
+    EVAL_SLOT,         /* delta and logit bias per window, fitted to what is scored (#1263) */
+    EVAL_SLOT_CONTEXT, /* delta fitted to the tokens before (#1276, or strictly causal) */
+    EVAL_TTT,          /* weights trained on what has been scored (#461, #549) */
+    EVAL_MODES
+};
+/* For messages about a mode that does not exist. */
+#define EVAL_MODE_NAMES "plain, sliding, slot, slot-context or ttt"
 const char *eval_mode_name(enum eval_mode m);
-/* eval_mode_parse - "plain", "sliding"; EVAL_MODES when it is neither. */
+/* eval_mode_parse - the mode of a name; EVAL_MODES when there is none. */
 enum eval_mode eval_mode_parse(const char *name);
+/* eval_mode_adapts - does the mode fit something to the stream? Then the value of record is the
+ * sliding one, and the mode's own stands beside it. */
+bool eval_mode_adapts(enum eval_mode m);
 
 /*
  * Windows of a stream of `total` positions. Window w covers positions [start, start+len) and scores
@@ -26,6 +38,8 @@ enum eval_mode eval_mode_parse(const char *name);
  *                (#1218, #1296, #1260)
  *   sliding old  every start < total; windows at the end get shorter and each scores its last
  *                `stride` positions again (#549, #1263, #1276)
+ *   slot, slot-context   as sliding
+ *   ttt          as sliding old, without windows shorter than `stride`, whatever `old` says
  */
 struct window {
     size_t start, len, from;
@@ -43,17 +57,6 @@ struct window window_at(const struct window_list *l, size_t i);
  */
 size_t window_scored(const struct window_list *l);
 
-struct score_opts {
-    enum eval_mode mode;
-    size_t max_tokens; /* score the first max_tokens positions only; 0: all */
-    size_t batch;      /* windows per run, 0: chosen. Never changes a bit. */
-    /* Called with the nll of each finished batch in window order; may be NULL. Not ERR_OK stops. */
-    enum err_code (*sink)(void *ctx, const double *nll, size_t n, struct err *e);
-    /* Called now and then with windows done and in all; may be NULL. */
-    void (*progress)(void *ctx, size_t done, size_t all);
-    void *ctx;
-};
-
 struct score {
     double nll;             /* sum over scored tokens, nats, added in window order */
     uint64_t tokens, bytes; /* scored tokens and the bytes that they stand for */
@@ -61,15 +64,30 @@ struct score {
     double val_bpb;         /* nll / ln 2 / bytes, computed as loss / ln 2 * tokens / bytes */
 };
 
+struct score_opts {
+    enum eval_mode mode;
+    size_t max_tokens; /* score the first max_tokens positions only; 0: all */
+    size_t batch;      /* windows per run, 0: chosen. Never changes a bit. */
+    size_t cache;      /* bytes that SLOT may keep of a batch's logits, 0: 1 GiB. Likewise. */
+    /* Where the sliding score goes when the mode adapts (zeros otherwise); may be NULL. */
+    struct score *record;
+    /* Called with the nll of each finished batch in window order; may be NULL. Not ERR_OK stops. */
+    enum err_code (*sink)(void *ctx, const double *nll, size_t n, struct err *e);
+    /* Called now and then with windows (and sequences of training) done and in all; may be NULL. */
+    void (*progress)(void *ctx, size_t done, size_t all);
+    void *ctx;
+};
+
 /*
- * score_run - score a stream.
+ * score_run - score a stream. Modes that adapt work on copies: params are never changed.
  *
  *   m, params  the model and its parameters (backend memory)
  *   tok, n     the stream (host)
  *   b          byte table with at least the model's vocabulary
  *
  * ERR_INPUT: stream shorter than one window, token >= vocabulary, a score that is not finite (says
- * at which position). ERR_USAGE: stride or window length that make no sense. ERR_RESOURCE: memory.
+ * at which position). ERR_USAGE: settings of windows, SLOT or TTT that make no sense. ERR_RESOURCE:
+ * memory.
  */
 enum err_code score_run(const struct gpt *m, struct kern *k, const float *params,
                         const uint16_t *tok, size_t n, const struct byte_table *b,
@@ -85,5 +103,25 @@ enum err_code score_windows(const struct gpt *m, size_t n, const struct score_op
 struct text;
 void score_line(struct text *t, const char *mode, const struct score *s, uint64_t time_ms,
                 bool json);
+
+/* The four conditions that a score must meet to be one (issue #1017; docs/scoring.md): causal,
+ * normalised, score-before-update, single-pass. */
+enum { SCORE_CONDITIONS = 4 };
+const char *score_condition_name(size_t i);
+void score_conditions(const struct recipe *r, enum eval_mode mode, bool met[SCORE_CONDITIONS]);
+
+/*
+ * score_report - all that a run has to say, without a newline at the end: the result line, and when
+ * the mode adapts, the sliding line before it and its conditions behind it:
+ *
+ *   final_sliding val_loss:... time_ms:N
+ *   final_slot val_loss:... time_ms:N
+ *   conditions slot: 1 causal:no 2 normalised:yes 3 score-before-update:no 4 single-pass:yes
+ *
+ * With `json` one object: that of score_line, then "record" (the sliding one) and "conditions". The
+ * times are that of the whole run. record may be NULL when the mode does not adapt.
+ */
+void score_report(struct text *t, const struct recipe *r, enum eval_mode mode,
+                  const struct score *s, const struct score *record, uint64_t time_ms, bool json);
 
 #endif

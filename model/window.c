@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-static const char *const mode_name[EVAL_MODES] = {"plain", "sliding"};
+static const char *const mode_name[EVAL_MODES] = {"plain", "sliding", "slot", "slot-context",
+                                                  "ttt"};
 
 const char *eval_mode_name(enum eval_mode m)
 {
@@ -18,11 +19,18 @@ enum eval_mode eval_mode_parse(const char *name)
     return (enum eval_mode)m;
 }
 
+bool eval_mode_adapts(enum eval_mode m)
+{
+    return m > EVAL_SLIDING && m < EVAL_MODES;
+}
+
 size_t window_count(const struct window_list *l)
 {
     size_t beyond = l->len > l->stride ? l->len - l->stride : 0;
     if (l->mode == EVAL_PLAIN)
         return (l->total + l->len - 1) / l->len;
+    if (l->mode == EVAL_TTT) /* no window shorter than a stride, but there is always a first */
+        return l->total > l->stride ? l->total / l->stride : l->total > 0;
     if (l->old)
         return (l->total + l->stride - 1) / l->stride;
     /* Starts 0, stride, ... with start + (len - stride) < total. */
@@ -36,7 +44,7 @@ struct window window_at(const struct window_list *l, size_t i)
         w.len = l->total - w.start;
     if (l->mode == EVAL_PLAIN || !i)
         return w;
-    if (l->old)
+    if (l->old || l->mode == EVAL_TTT)
         w.from = w.len > l->stride ? w.len - l->stride : 0;
     else
         w.from = l->len - l->stride;

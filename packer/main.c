@@ -202,6 +202,8 @@ static enum err_code run_pack(int argc, char **argv, struct err *e)
                 .loader_n = (size_t)(stub_loader_end - stub_loader),
                 .runner = stub_runner,
                 .runner_n = (size_t)(stub_runner_end - stub_runner),
+                .runner_full = stub_runner_full,
+                .runner_full_n = (size_t)(stub_runner_full_end - stub_runner_full),
                 .source = stub_source,
                 .source_n = (size_t)(stub_source_end - stub_source)},
     };

@@ -10,6 +10,7 @@
 #include "model/gpt.h"
 #include "model/recipe.h"
 #include "model/safetensors.h"
+#include "model/score.h"
 #include "packer/codec.h"
 #include "packer/payload.h"
 #include "stub/xxh64.h"
@@ -105,8 +106,9 @@ static enum err_code check_weights(const struct recipe *r, const struct pack_job
     return rc;
 }
 
-/* What the runner needs of the recipe: how the model is built and how it is scored. */
-static enum err_code code_recipe(struct coded *c, const struct pack_job *job,
+/* What the runner needs of the recipe: how the model is built and how it is scored. *trains: does
+ * its scoring train the weights? */
+static enum err_code code_recipe(struct coded *c, bool *trains, const struct pack_job *job,
                                  const struct st_file *f, struct err *e)
 {
     struct recipe r;
@@ -118,6 +120,8 @@ static enum err_code code_recipe(struct coded *c, const struct pack_job *job,
     enum err_code rc = recipe_parse(&r, from, strlen(from), job->weights, true, e);
     if (rc || (rc = check_weights(&r, job, f, e)))
         return rc;
+    enum eval_mode mode = eval_mode_parse(r.eval_mode);
+    *trains = mode == EVAL_TTT || (mode == EVAL_SLOT_CONTEXT && r.slot_after_ttt);
     size_t n = recipe_print(&r, RECIPE_MODEL | RECIPE_EVAL, false, text, sizeof text);
     if (n >= sizeof text)
         return err_set(e, ERR_INPUT, "%s: its recipe has %zu bytes, %zu are allowed", job->weights,
@@ -154,33 +158,66 @@ static enum err_code check_target(const struct pack_job *job, const struct blob 
         b->size - w->size);
 }
 
+/* Sections behind the header, in the order of their kinds. */
+enum { RUNNER, WEIGHTS, BYTE_TABLE, RECIPE, SOURCE, PARTS };
+
+/* All of them but the weights; the source when it is wanted. */
+static enum err_code code_rest(struct coded c[PARTS], const struct pack_job *job,
+                               const struct st_file *f, struct err *e)
+{
+    enum err_code rc;
+    bool full = false;
+    if ((rc = code_recipe(&c[RECIPE], &full, job, f, e)) ||
+        (rc = code_byte_table(&c[BYTE_TABLE], job, f, e)) ||
+        (rc = coded_lzma(&c[RUNNER], full ? job->runner_full : job->runner,
+                         full ? job->runner_full_n : job->runner_n, LZMA_SEARCH, true, e)))
+        return rc;
+    return job->with_source
+               ? coded_lzma(&c[SOURCE], job->source, job->source_n, LZMA_QUICK, false, e)
+               : ERR_OK;
+}
+
+static void layout(struct blob *b, const struct pack_job *job, const struct coded c[PARTS])
+{
+    const struct coded *part[PARTS];
+    for (size_t i = 0; i < PARTS; i++)
+        part[i] = &c[i];
+    blob_layout(b, job->loader, job->loader_n, part, job->with_source ? PARTS : SOURCE);
+}
+
 enum err_code pack(const struct pack_job *job, struct blob *b, struct err *e)
 {
-    enum { RUNNER, WEIGHTS, BYTE_TABLE, RECIPE, SOURCE, PARTS };
     struct st_file f = {0};
     struct coded c[PARTS] = {{0}};
-    const struct coded *part[PARTS];
-    size_t parts = job->with_source ? PARTS : SOURCE;
     memset(b, 0, sizeof *b);
     enum err_code rc = st_open(&f, job->weights, e);
     if (rc)
         return rc;
-    if ((rc = code_recipe(&c[RECIPE], job, &f, e)) ||
-        (rc = code_byte_table(&c[BYTE_TABLE], job, &f, e)) ||
-        (rc = coded_lzma(&c[RUNNER], job->runner, job->runner_n, LZMA_SEARCH, true, e)) ||
-        (rc = code_weights(&c[WEIGHTS], job, &f, e)) ||
-        (job->with_source &&
-         (rc = coded_lzma(&c[SOURCE], job->source, job->source_n, LZMA_QUICK, false, e))))
+    if ((rc = code_rest(c, job, &f, e)) || (rc = code_weights(&c[WEIGHTS], job, &f, e)))
         goto out;
-    for (size_t i = 0; i < parts; i++)
-        part[i] = &c[i];
-    blob_layout(b, job->loader, job->loader_n, part, parts);
+    layout(b, job, c);
     rc = check_target(job, b, e);
     if (!rc)
         rc = blob_write(job->out, b, e);
     for (size_t i = 0; i < b->count; i++)
         b->section[i].data = NULL;
 out:
+    for (size_t i = 0; i < PARTS; i++)
+        coded_free(&c[i]);
+    st_close(&f);
+    return rc;
+}
+
+enum err_code pack_rest(const struct pack_job *job, size_t *bytes, struct err *e)
+{
+    struct st_file f = {0};
+    struct coded c[PARTS] = {{0}};
+    struct blob b;
+    enum err_code rc = st_open(&f, job->weights, e);
+    if (!rc && !(rc = code_rest(c, job, &f, e))) {
+        layout(&b, job, c);
+        *bytes = b.size;
+    }
     for (size_t i = 0; i < PARTS; i++)
         coded_free(&c[i]);
     st_close(&f);

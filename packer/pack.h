@@ -18,9 +18,10 @@ struct pack_job {
     size_t target_bytes;    /* the file must not be larger */
     int codec;              /* enum codec, or CODEC_AUTO */
     bool with_source;
-    const uint8_t *loader, *runner,
-        *source; /* built files; source may be NULL without with_source */
-    size_t loader_n, runner_n, source_n;
+    /* Built files. runner_full is for recipes whose EVAL_MODE trains (ttt, and slot-context with
+     * SLOT_AFTER_TTT=1), runner for all others; source may be NULL without with_source. */
+    const uint8_t *loader, *runner, *runner_full, *source;
+    size_t loader_n, runner_n, runner_full_n, source_n;
 };
 
 /*
@@ -32,5 +33,12 @@ struct pack_job {
  * no file.
  */
 enum err_code pack(const struct pack_job *job, struct blob *b, struct err *e);
+
+/*
+ * pack_rest - bytes of such a submission without the contents of its weight section: what is not
+ * there for weights. Of job->weights the metadata matter and that they fit the recipe; out,
+ * target_bytes and codec are not read. Errors as pack.
+ */
+enum err_code pack_rest(const struct pack_job *job, size_t *bytes, struct err *e);
 
 #endif

@@ -11,6 +11,7 @@ stub_\name\()_end:
 
     embed loader, "stub/loader"
     embed runner, "stub/runner"
+    embed runner_full, "stub/runner_full"
     embed source, "stub/source.tar"
 
     .section .note.GNU-stack, "", @progbits

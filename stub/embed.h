@@ -1,5 +1,5 @@
 /*
- * embed.h - built files that bin/packer and bin/verify carry inside: the loader and the runner of
+ * embed.h - built files that bin/packer and bin/verify carry inside: the loader and the runners of
  * this build, and an archive of the project's sources. stub/embed.S brings them in.
  */
 #ifndef STUB_EMBED_H
@@ -10,6 +10,7 @@
 
 extern const uint8_t stub_loader[], stub_loader_end[];
 extern const uint8_t stub_runner[], stub_runner_end[];
+extern const uint8_t stub_runner_full[], stub_runner_full_end[]; /* with test-time training */
 extern const uint8_t stub_source[], stub_source_end[];
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * runner.c - what the loader starts: a complete scoring engine that reads its weights from the
- * submission file it came out of. Static, no dependency, forward pass only.
+ * submission file it came out of. Static, no dependency. There are two: one with the forward pass
+ * only, and a larger one with the gradients that SLOT and test-time training need (docs/design.md).
  *
  * The loader has checked the hash of every section and left the file open; its descriptor stands in
  * the padding of this program's own ELF header (stub/format.h). Sizes and codecs are checked here
@@ -30,7 +31,7 @@ static const char usage[] =
     "       submission --info | --extract DIR | --help\n"
     "Scores a token stream with the model inside this file and prints bits per byte.\n"
     "  --data DIR      directory with *_val_*.bin shards, or one shard\n"
-    "  --eval MODE     plain or sliding; default: the recipe's\n"
+    "  --eval MODE     plain, sliding, slot, slot-context or ttt; default: the recipe's\n"
     "  --max-tokens N  score the first N positions only\n"
     "  --threads N     default: all cores; the result does not depend on it\n"
     "  --nll OUT.npy   one float64 per scored token; /dev/fd/N writes to descriptor N\n"
@@ -328,20 +329,24 @@ static enum err_code score(const struct file *f, const struct options *o, struct
 {
     struct engine g = {0};
     struct output out = {.nll = -1, .tty = isatty(2), .start = now_ms()};
-    struct score_opts so = {
-        .max_tokens = o->max_tokens, .sink = write_nll, .progress = progress, .ctx = &out};
+    struct score s, record;
+    struct score_opts so = {.max_tokens = o->max_tokens,
+                            .record = &record,
+                            .sink = write_nll,
+                            .progress = progress,
+                            .ctx = &out};
     struct window_list l;
-    struct score s;
     uint16_t *tok;
     size_t n;
-    char line[256];
+    char line[640];
     struct text t = {line, 0, sizeof line};
     enum err_code rc = load_engine(&g, f, o->threads, e);
     if (rc)
         return rc;
     so.mode = eval_mode_parse(o->eval ? o->eval : g.m.r.eval_mode);
     if (so.mode == EVAL_MODES)
-        return err_set(e, ERR_USAGE, "--eval %s: must be plain or sliding", o->eval);
+        return err_set(e, ERR_USAGE, "--eval %s: must be " EVAL_MODE_NAMES,
+                       o->eval ? o->eval : g.m.r.eval_mode);
     if ((rc = shard_load(&tok, &n, o->data, "val", (size_t)g.m.r.vocab_size,
                          o->max_tokens ? o->max_tokens + 1 : 0, e)) ||
         (rc = score_windows(&g.m, n, &so, &l, e)))
@@ -352,7 +357,7 @@ static enum err_code score(const struct file *f, const struct options *o, struct
         return rc;
     if (out.nll >= 0 && close(out.nll))
         return err_set(e, ERR_RESOURCE, "%s: cannot write", o->nll);
-    score_line(&t, eval_mode_name(so.mode), &s, now_ms() - out.start, o->json);
+    score_report(&t, &g.m.r, so.mode, &s, &record, now_ms() - out.start, o->json);
     text_char(&t, '\n');
     print(1, line);
     return ERR_OK;

@@ -112,7 +112,10 @@ static enum err_code builds(struct audit *a, const char *path, struct report *r,
     enum err_code rc = decode(a, KIND_RUNNER, path, &runner, &n, e);
     if (rc)
         return rc;
-    bool known = n == (size_t)(stub_runner_end - stub_runner) && !memcmp(runner, stub_runner, n);
+    size_t small = (size_t)(stub_runner_end - stub_runner);
+    size_t full = (size_t)(stub_runner_full_end - stub_runner_full);
+    bool known = (n == small && !memcmp(runner, stub_runner, n)) ||
+                 (n == full && !memcmp(runner, stub_runner_full, n));
     free(runner);
     report_line(r, "builds       loader %s, runner %s", a->blob.known_loader ? "known" : "unknown",
                 known ? "known" : "unknown");

@@ -16,4 +16,7 @@ enum err_code verify_score(const struct options *o, struct report *r, struct err
 /* verify_blob - audit a submission: every byte, the score, and on request its execution. */
 enum err_code verify_blob(const struct options *o, struct report *r, struct err *e);
 
+/* verify_probe - run a submission on changed streams: does a score depend on its own future? */
+enum err_code verify_probe(const struct options *o, struct report *r, struct err *e);
+
 #endif

@@ -73,8 +73,12 @@ static enum err_code score(struct engine *g, const uint16_t *tok, size_t n, size
                            struct err *e)
 {
     struct collector c = {.s = s};
-    const struct score_opts o = {
-        .mode = s->mode, .max_tokens = max_tokens, .sink = collect, .progress = show, .ctx = &c};
+    const struct score_opts o = {.mode = s->mode,
+                                 .max_tokens = max_tokens,
+                                 .record = &s->record,
+                                 .sink = collect,
+                                 .progress = show,
+                                 .ctx = &c};
     struct window_list l;
     enum err_code rc = score_windows(&g->m, n, &o, &l, e);
     if (rc)
@@ -98,12 +102,12 @@ enum err_code engine_score(struct engine *g, const char *data, const char *mode,
     uint16_t *tok = NULL;
     enum err_code rc;
 
-    *s = (struct scores){0};
+    *s = (struct scores){.recipe = &g->m.r};
     if (!mode)
         mode = g->m.r.eval_mode;
     s->mode = eval_mode_parse(mode);
     if (s->mode == EVAL_MODES)
-        return err_set(e, ERR_USAGE, "EVAL_MODE=%s: must be plain or sliding", mode);
+        return err_set(e, ERR_USAGE, "EVAL_MODE=%s: must be " EVAL_MODE_NAMES, mode);
     rc = shard_load(&tok, &s->stream, data, "val", (size_t)g->m.r.vocab_size,
                     max_tokens ? max_tokens + 1 : 0, e);
     if (!rc)

@@ -33,9 +33,10 @@ void engine_close(struct engine *g); /* accepts a zeroed struct */
 
 /* What came out of a run, and everything a report says about it. */
 struct scores {
+    const struct recipe *recipe; /* the engine's */
     enum eval_mode mode;
-    struct score sum;
-    double *nll; /* [count] nats of every scored token, in window order; owned */
+    struct score sum, record; /* record: the sliding score, when the mode adapts */
+    double *nll;              /* [count] nats of every scored token, in window order; owned */
     size_t count;
     uint64_t nll_xxh64; /* of nll as little-endian float64 bytes: one number for all the bits */
     size_t stream;      /* tokens of the stream that was read */

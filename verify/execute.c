@@ -93,27 +93,57 @@ static enum err_code sink(void *ctx, const uint8_t *p, size_t n, struct err *e)
 
 /* ---- its words ---- */
 
-/* The last line of what it printed must be the engine's result line, but for the digits behind
- * "time_ms:". */
-static bool same_line(const char *out, const struct scores *s, char *want, size_t cap)
+/* Where the last `lines` lines of out[n] begin. */
+static const char *last_lines(const char *out, size_t n, size_t lines)
 {
-    struct text t = {want, 0, cap};
-    size_t n = strlen(out);
-    const char *line = out;
+    const char *line = out + n;
+    while (line > out && !(line[-1] == '\n' && --lines == 0))
+        line--;
+    return line;
+}
 
-    score_line(&t, eval_mode_name(s->mode), &s->sum, 0, false);
-    while (n && out[n - 1] == '\n')
-        n--;
-    for (size_t i = 0; i < n; i++)
-        if (out[i] == '\n')
-            line = out + i + 1;
-    size_t len = (size_t)(out + n - line), fixed = t.n - 1; /* without the engine's "0" */
-    if (len <= fixed || memcmp(line, want, fixed) != 0)
+/* Is have[hn] the line want[wn], but for the digits behind "time_ms:" at its end? */
+static bool same_line(const char *have, size_t hn, const char *want, size_t wn)
+{
+    static const char time[] = "time_ms:0";
+    const size_t tail = sizeof time - 1;
+    if (wn < tail || memcmp(want + wn - tail, time, tail) != 0)
+        return hn == wn && !memcmp(have, want, wn);
+    if (hn < wn || memcmp(have, want, wn - 1) != 0)
         return false;
-    for (size_t i = fixed; i < len; i++)
-        if (line[i] < '0' || line[i] > '9')
+    for (size_t i = wn - 1; i < hn; i++)
+        if (have[i] < '0' || have[i] > '9')
             return false;
     return true;
+}
+
+/* The last lines of what it printed must be the engine's result lines. NULL, or the first that is
+ * not, and in `want` the engine's. */
+static const char *other_line(const char *out, const struct scores *s, char *want, size_t cap)
+{
+    struct text t = {want, 0, cap};
+    size_t n = strlen(out), lines = 1;
+
+    score_report(&t, s->recipe, s->mode, &s->sum, &s->record, 0, false);
+    for (const char *w = want; *w; w++)
+        lines += *w == '\n';
+    while (n && out[n - 1] == '\n')
+        n--;
+    const char *have = last_lines(out, n, lines), *end = out + n;
+    for (char *w = want;; w++) {
+        size_t wn = strcspn(w, "\n"), hn = 0;
+        while (have + hn < end && have[hn] != '\n')
+            hn++;
+        if (!same_line(have, hn, w, wn)) {
+            memmove(want, w, wn);
+            want[wn] = 0;
+            return have;
+        }
+        if (--lines == 0)
+            return NULL;
+        w += wn;
+        have += hn + (have + hn < end);
+    }
 }
 
 /* Its first line of complaint, printable characters only: it goes to somebody's terminal. */
@@ -128,7 +158,8 @@ static void first_words(char *to, size_t cap, const char *errs)
 static void judge(struct execution *x, const struct nll_check *c, const struct scores *s,
                   const struct err *refused)
 {
-    char how[128], words[160], want[256];
+    char how[128], words[160], want[512];
+    const char *line;
     struct err e = {0};
 
     sandbox_describe(&x->box, how, sizeof how);
@@ -139,9 +170,9 @@ static void judge(struct execution *x, const struct nll_check *c, const struct s
         snprintf(x->why, sizeof x->why, "%s%s%s", how, words[0] ? ": " : "", words);
     else if (nll_check_end(c, &e))
         snprintf(x->why, sizeof x->why, "%s", e.msg);
-    else if (!same_line(x->box.out, s, want, sizeof want)) {
-        first_words(words, sizeof words, x->box.out);
-        snprintf(x->why, sizeof x->why, "it printed \"%s\", expected \"%s\"", words, want);
+    else if ((line = other_line(x->box.out, s, want, sizeof want))) {
+        first_words(words, sizeof words, line);
+        snprintf(x->why, sizeof x->why, "it printed \"%s\", expected \"%.240s\"", words, want);
     }
 }
 

@@ -15,9 +15,11 @@ static const char help[] =
     "  verify score WEIGHTS.safetensors --data DIR [KEY=VALUE]... [options]\n"
     "    KEY=VALUE           settings over the file's own, as EVAL_STRIDE=128\n"
     "    --byte-table FILE   bytes per token, else byte_table.bin beside the weights\n"
-    "  both:\n"
+    "  verify probe FILE --data DIR [options]     does a score depend on its own future?\n"
+    "    verify probe --help lists its options\n"
+    "  blob and score:\n"
     "    --data DIR          directory with *_val_*.bin, or one shard file\n"
-    "    --eval MODE         plain or sliding (the recipe's EVAL_MODE)\n"
+    "    --eval MODE         plain, sliding, slot, slot-context or ttt (the recipe's EVAL_MODE)\n"
     "    --tokenizer FILE    SentencePiece .model, else searched near the data\n"
     "    --max-tokens N      score the first N positions only\n"
     "    --nll OUT.npy       every score as float64, in stream order\n"
@@ -29,6 +31,32 @@ static const char help[] =
     "resources.\n"
     "Environment: KERN_ISA=portable|avx2|avx512; score also reads settings from it.\n"
     "Example: verify blob out/demo/submission --data out/demo/data --execute\n";
+
+static const char help_probe[] =
+    "verify probe FILE --data DIR [options]                     manual: docs/scoring.md\n"
+    "\n"
+    "Runs FILE in a sandbox on changed streams. Does the score of a token depend on later tokens,\n"
+    "are its probabilities a distribution, is each token scored once?\n"
+    "\n"
+    "  --data DIR          directory with *_val_*.bin, or one shard file\n"
+    "  --eval MODE,...     modes to probe, or all (the file's own mode, and sliding)\n"
+    "  --seed N            of the places and changes (1): the same seed, the same probe\n"
+    "  --max-tokens N      positions of the flip test (4096; two windows where they are longer;\n"
+    "                      in ttt a chunk more)\n"
+    "  --flips N           streams with changes, of each of the two forms (4)\n"
+    "  --positions N       places where the sum over all tokens is taken (8), 0: none\n"
+    "  --budget SECONDS    for these sums, in each mode (240)\n"
+    "  --tokenizer FILE    SentencePiece .model, else searched near the data\n"
+    "  --threads N         all cores by default\n"
+    "  --timeout SECONDS   of one run (3600)    --memory MIB   of one run (8192)\n"
+    "  --allow-weaker-sandbox   run it even where the kernel lacks seccomp\n"
+    "  --json              one JSON object instead of lines    --quiet   only the verdicts\n"
+    "  KEY=VALUE           for a FILE in another format: VOCAB_SIZE, TRAIN_SEQ_LEN, EVAL_STRIDE,\n"
+    "                      EVAL_WINDOWS, EVAL_MODE as it scores\n"
+    "\n"
+    "Exit status: 0 every mode is causal and normalised, 1 not, 2 wrong use, 3 bad input,\n"
+    "4 out of resources.\n"
+    "Example: verify probe out/demo/submission --data out/demo/data --eval plain,sliding\n";
 
 /* A verdict belongs on standard output even when the file is too damaged to reach one. */
 static enum err_code blob(const struct options *o, struct report *r, struct err *e)
@@ -52,13 +80,15 @@ static enum err_code run(char **argv, struct err *e)
     if (rc)
         goto out;
     if (o.help) {
-        fputs(help, stdout);
+        fputs(o.command == COMMAND_PROBE ? help_probe : help, stdout);
         goto out;
     }
     if ((rc = report_init(&r, o.json, o.quiet, e)))
         goto out;
-    rc = o.command == COMMAND_BLOB ? blob(&o, &r, e) : verify_score(&o, &r, e);
-    if (rc == ERR_OK || o.command == COMMAND_BLOB) {
+    rc = o.command == COMMAND_BLOB    ? blob(&o, &r, e)
+         : o.command == COMMAND_PROBE ? verify_probe(&o, &r, e)
+                                      : verify_score(&o, &r, e);
+    if (rc == ERR_OK || rc == ERR_CLAIM || o.command == COMMAND_BLOB) {
         enum err_code written = rc == ERR_USAGE ? ERR_OK : report_finish(&r, e);
         rc = rc ? rc : written;
     }

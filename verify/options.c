@@ -7,7 +7,14 @@
 
 #include "model/score.h"
 
-enum { BLOB = 1 << COMMAND_BLOB, SCORE = 1 << COMMAND_SCORE, BOTH = BLOB | SCORE };
+enum {
+    BLOB = 1 << COMMAND_BLOB,
+    SCORE = 1 << COMMAND_SCORE,
+    PROBE = 1 << COMMAND_PROBE,
+    BOTH = BLOB | SCORE,
+    EVERY = BOTH | PROBE,
+    RUNS = BLOB | PROBE, /* those that execute the file */
+};
 
 /* KEY=VALUE with a key in the community's spelling. */
 static bool is_setting(const char *s)
@@ -36,26 +43,30 @@ static enum err_code number(size_t *out, const char *name, const char *s, struct
 static enum err_code command(struct options *o, const char *name, struct err *e)
 {
     if (!name)
-        return err_set(e, ERR_USAGE, "say what to do: blob or score; --help shows how");
+        return err_set(e, ERR_USAGE, "say what to do: blob, score or probe; --help shows how");
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help"))
         o->help = true;
     else if (!strcmp(name, "blob"))
         o->command = COMMAND_BLOB;
     else if (!strcmp(name, "score"))
         o->command = COMMAND_SCORE;
-    else if (!strcmp(name, "record") || !strcmp(name, "probe"))
-        return err_set(e, ERR_USAGE, "%s: not built yet; this version has blob and score", name);
+    else if (!strcmp(name, "probe"))
+        o->command = COMMAND_PROBE;
+    else if (!strcmp(name, "record"))
+        return err_set(e, ERR_USAGE, "%s: not built yet; this version has blob, score and probe",
+                       name);
     else
-        return err_set(e, ERR_USAGE, "%s: unknown command; there are blob and score", name);
+        return err_set(e, ERR_USAGE, "%s: unknown command; there are blob, score and probe", name);
     return ERR_OK;
 }
 
 static enum err_code positional(struct options *o, const char *s, struct err *e)
 {
     if (is_setting(s)) {
-        if (o->command != COMMAND_SCORE)
+        if (o->command == COMMAND_BLOB)
             return err_set(e, ERR_USAGE,
-                           "%s: a submission brings its own settings; only score takes KEY=VALUE",
+                           "%s: a submission brings its own settings; score and probe take "
+                           "KEY=VALUE",
                            s);
         o->setting[o->settings++] = s;
         return ERR_OK;
@@ -68,24 +79,27 @@ static enum err_code positional(struct options *o, const char *s, struct err *e)
 
 static enum err_code finish(const struct options *o, struct err *e)
 {
+    static const char *const which[COMMANDS] = {
+        [COMMAND_BLOB] = "say which file: verify blob FILE --data DIR",
+        [COMMAND_SCORE] = "say which weights: verify score WEIGHTS.safetensors --data DIR",
+        [COMMAND_PROBE] = "say which file: verify probe FILE --data DIR",
+    };
+    bool runs = o->execute || o->command == COMMAND_PROBE;
     if (!o->file)
-        return err_set(e, ERR_USAGE, "%s",
-                       o->command == COMMAND_BLOB ? "say which file: verify blob FILE --data DIR"
-                                                  : "say which weights: verify score "
-                                                    "WEIGHTS.safetensors --data DIR");
+        return err_set(e, ERR_USAGE, "%s", which[o->command]);
     if (!o->data)
         return err_set(e, ERR_USAGE, "say --data DIR: a directory with *_val_*.bin, or one shard");
-    if (o->eval && eval_mode_parse(o->eval) == EVAL_MODES)
-        return err_set(e, ERR_USAGE, "--eval %s: must be plain or sliding", o->eval);
+    if (o->eval && o->command != COMMAND_PROBE && eval_mode_parse(o->eval) == EVAL_MODES)
+        return err_set(e, ERR_USAGE, "--eval %s: must be " EVAL_MODE_NAMES, o->eval);
     if (o->tokenizer && o->byte_table)
         return err_set(e, ERR_USAGE, "--tokenizer and --byte-table exclude each other");
-    if (o->weaker && !o->execute)
+    if (o->weaker && !runs)
         return err_set(e, ERR_USAGE, "--allow-weaker-sandbox is nothing without --execute");
     if (o->device && !strcmp(o->device, "cuda"))
         return err_set(e, ERR_RESOURCE, "--device cuda: this build scores on the cpu only");
     if (o->device && strcmp(o->device, "cpu"))
         return err_set(e, ERR_USAGE, "--device %s: must be cpu", o->device);
-    if (!o->timeout && o->execute)
+    if (!o->timeout && runs)
         return err_set(e, ERR_USAGE, "--timeout 0: must be at least 1 second");
     return ERR_OK;
 }
@@ -93,7 +107,8 @@ static enum err_code finish(const struct options *o, struct err *e)
 enum err_code options_parse(struct options *o, char **argv, struct err *e)
 {
     /* An hour, and 8 GiB of address space: a sandbox for any machine that can score at all. */
-    *o = (struct options){.timeout = 3600, .memory = 8192};
+    *o = (struct options){
+        .timeout = 3600, .memory = 8192, .seed = 1, .flips = 4, .positions = 8, .budget = 240};
     const struct {
         const char *name;
         int commands;
@@ -101,21 +116,25 @@ enum err_code options_parse(struct options *o, char **argv, struct err *e)
         size_t *num;
         bool *flag;
     } opt[] = {
-        {"--data", BOTH, &o->data, NULL, NULL},
-        {"--eval", BOTH, &o->eval, NULL, NULL},
+        {"--data", EVERY, &o->data, NULL, NULL},
+        {"--eval", EVERY, &o->eval, NULL, NULL},
         {"--nll", BOTH, &o->nll, NULL, NULL},
-        {"--max-tokens", BOTH, NULL, &o->max_tokens, NULL},
-        {"--threads", BOTH, NULL, &o->threads, NULL},
+        {"--max-tokens", EVERY, NULL, &o->max_tokens, NULL},
+        {"--threads", EVERY, NULL, &o->threads, NULL},
         {"--device", BOTH, &o->device, NULL, NULL},
-        {"--tokenizer", BOTH, &o->tokenizer, NULL, NULL},
+        {"--tokenizer", EVERY, &o->tokenizer, NULL, NULL},
         {"--byte-table", SCORE, &o->byte_table, NULL, NULL},
-        {"--json", BOTH, NULL, NULL, &o->json},
-        {"--quiet", BOTH, NULL, NULL, &o->quiet},
+        {"--json", EVERY, NULL, NULL, &o->json},
+        {"--quiet", EVERY, NULL, NULL, &o->quiet},
         {"--claim", BLOB, &o->claim, NULL, NULL},
         {"--execute", BLOB, NULL, NULL, &o->execute},
-        {"--timeout", BLOB, NULL, &o->timeout, NULL},
-        {"--memory", BLOB, NULL, &o->memory, NULL},
-        {"--allow-weaker-sandbox", BLOB, NULL, NULL, &o->weaker},
+        {"--timeout", RUNS, NULL, &o->timeout, NULL},
+        {"--memory", RUNS, NULL, &o->memory, NULL},
+        {"--allow-weaker-sandbox", RUNS, NULL, NULL, &o->weaker},
+        {"--seed", PROBE, NULL, &o->seed, NULL},
+        {"--flips", PROBE, NULL, &o->flips, NULL},
+        {"--positions", PROBE, NULL, &o->positions, NULL},
+        {"--budget", PROBE, NULL, &o->budget, NULL},
     };
     const size_t opts = sizeof opt / sizeof *opt;
     size_t args = 0;

@@ -9,13 +9,14 @@
 
 #include "kernels/err.h"
 
-enum command { COMMAND_NONE, COMMAND_BLOB, COMMAND_SCORE, COMMANDS };
+enum command { COMMAND_NONE, COMMAND_BLOB, COMMAND_SCORE, COMMAND_PROBE, COMMANDS };
 
 struct options {
     enum command command;
     const char *file;
     const char *data, *eval, *nll, *claim, *tokenizer, *byte_table, *device;
     size_t max_tokens, threads, timeout, memory;
+    size_t seed, flips, positions, budget; /* of a probe */
     bool json, quiet, execute, weaker, help;
     const char **setting; /* KEY=VALUE arguments, in order; owned */
     size_t settings;

@@ -31,16 +31,29 @@ void report_free(struct report *r)
     *r = (struct report){0};
 }
 
+static void say(const char *fmt, va_list ap)
+{
+    vprintf(fmt, ap);
+    putchar('\n');
+    fflush(stdout); /* the next line may take an hour */
+}
+
 void report_line(struct report *r, const char *fmt, ...)
 {
     va_list ap;
-    if (r->as_json || r->quiet)
-        return;
     va_start(ap, fmt);
-    vprintf(fmt, ap);
+    if (!r->as_json && !r->quiet)
+        say(fmt, ap);
     va_end(ap);
-    putchar('\n');
-    fflush(stdout); /* the next line may take an hour */
+}
+
+void report_say(struct report *r, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    if (!r->as_json)
+        say(fmt, ap);
+    va_end(ap);
 }
 
 void report_doubt(struct report *r, const char *fmt, ...)
@@ -64,13 +77,22 @@ static void add_fixed8(cJSON *to, const char *name, double v)
         cJSON_AddRawToObject(to, name, buf);
 }
 
+static void add_score(cJSON *to, enum eval_mode mode, const struct score *s, uint64_t ms)
+{
+    cJSON_AddStringToObject(to, "mode", eval_mode_name(mode));
+    add_fixed8(to, "val_loss", s->val_loss);
+    add_fixed8(to, "val_bpb", s->val_bpb);
+    cJSON_AddNumberToObject(to, "tokens", (double)s->tokens);
+    cJSON_AddNumberToObject(to, "bytes", (double)s->bytes);
+    cJSON_AddNumberToObject(to, "time_ms", (double)ms);
+}
+
 void report_scores(struct report *r, const struct engine *g, const struct scores *s,
                    const struct byte_table *b)
 {
-    char line[LINE], hash[32];
+    char line[640], hash[32];
     struct text t = {line, 0, sizeof line};
     uint64_t ms = (uint64_t)((seconds_now() - r->start) * 1e3);
-    const char *mode = eval_mode_name(s->mode);
 
     snprintf(hash, sizeof hash, "%016" PRIx64, s->nll_xxh64);
     report_line(r, "stream       %zu tokens, %zu windows, vocabulary %zu, %.4f bytes per token",
@@ -78,17 +100,20 @@ void report_scores(struct report *r, const struct engine *g, const struct scores
     report_line(r, "engine       %s, %zu parameters, %.1f s, %.0f tokens/s", g->k->name,
                 g->m.floats, s->seconds, (double)s->sum.tokens / s->seconds);
     report_line(r, "scores       nll_xxh64:%s", hash);
-    score_line(&t, mode, &s->sum, ms, false);
+    score_report(&t, s->recipe, s->mode, &s->sum, &s->record, ms, false);
     if (!r->as_json) {
         puts(line);
         fflush(stdout);
     }
-    cJSON_AddStringToObject(r->root, "mode", mode);
-    add_fixed8(r->root, "val_loss", s->sum.val_loss);
-    add_fixed8(r->root, "val_bpb", s->sum.val_bpb);
-    cJSON_AddNumberToObject(r->root, "tokens", (double)s->sum.tokens);
-    cJSON_AddNumberToObject(r->root, "bytes", (double)s->sum.bytes);
-    cJSON_AddNumberToObject(r->root, "time_ms", (double)ms);
+    add_score(r->root, s->mode, &s->sum, ms);
+    if (eval_mode_adapts(s->mode)) {
+        bool met[SCORE_CONDITIONS];
+        add_score(cJSON_AddObjectToObject(r->root, "record"), EVAL_SLIDING, &s->record, ms);
+        cJSON *c = cJSON_AddObjectToObject(r->root, "conditions");
+        score_conditions(s->recipe, s->mode, met);
+        for (size_t i = 0; i < SCORE_CONDITIONS; i++)
+            cJSON_AddBoolToObject(c, score_condition_name(i), met[i]);
+    }
     cJSON_AddStringToObject(r->root, "nll_xxh64", hash);
     cJSON_AddNumberToObject(r->root, "stream_tokens", (double)s->stream);
     cJSON_AddNumberToObject(r->root, "windows", (double)s->windows);

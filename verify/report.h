@@ -27,10 +27,14 @@ void report_free(struct report *r); /* accepts a zeroed struct */
 /* report_line - one line for people. Silent with quiet and with json. */
 void report_line(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* report_say - one line for people, the result itself: also with quiet. Silent with json. */
+void report_say(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
 /* report_doubt - one reason why the file is not verified. */
 void report_doubt(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* report_scores - the result line (also with quiet), the facts around it, and their keys. */
+/* report_scores - the result line (also with quiet; score_report's lines when the mode adapts), the
+ * facts around it, and their keys. */
 void report_scores(struct report *r, const struct engine *g, const struct scores *s,
                    const struct byte_table *b);
 

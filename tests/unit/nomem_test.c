@@ -262,13 +262,13 @@ static enum err_code start_threads(struct err *e)
 }
 
 /* Recipe to score, everything made anew. */
-static enum err_code score_stream(struct err *e)
+static enum err_code score_mode(enum eval_mode mode, const char *settings, struct err *e)
 {
     uint16_t tok[50];
     uint8_t zeros[37] = {0}, ones[37];
     struct byte_table b = {37, ones, zeros};
-    struct score_opts o = {.mode = EVAL_SLIDING, .batch = 2};
-    struct score s;
+    struct score s, record;
+    struct score_opts o = {.mode = mode, .batch = 2, .record = &record};
     struct recipe r;
     struct gpt m;
     struct kern *k = NULL;
@@ -277,7 +277,7 @@ static enum err_code score_stream(struct err *e)
     memset(ones, 1, sizeof ones);
     for (size_t i = 0; i < COUNT(tok); i++)
         tok[i] = (uint16_t)(i * 7 % 37);
-    tiny_recipe(&r, "");
+    tiny_recipe(&r, settings);
     if ((rc = gpt_init(&m, &r, e)) || (rc = kern_cpu(&k, 1, e)))
         goto out;
     params = k->alloc(k, m.floats * sizeof *params);
@@ -295,6 +295,29 @@ out:
     kern_free(k);
     gpt_free(&m);
     return rc;
+}
+
+static enum err_code score_stream(struct err *e)
+{
+    return score_mode(EVAL_SLIDING, "", e);
+}
+
+static enum err_code score_slot(struct err *e)
+{
+    return score_mode(EVAL_SLOT, "SLOT_STEPS=1", e);
+}
+
+static enum err_code score_ttt(struct err *e)
+{
+    return score_mode(EVAL_TTT, "TTT_CHUNK_TOKENS=16\nTTT_EPOCHS=1", e);
+}
+
+static enum err_code score_both(struct err *e)
+{
+    return score_mode(EVAL_SLOT_CONTEXT,
+                      "SLOT_AFTER_TTT=1\nSLOT_SHARED=1\nSLOT_STEPS=1\nTTT_CHUNK_TOKENS=32\n"
+                      "TTT_EPOCHS=1",
+                      e);
 }
 
 /* The same for one step of training. */
@@ -426,12 +449,21 @@ static const struct {
     enum err_code (*run)(struct err *e);
     bool threads; /* the C library keeps what it allocates for threads */
 } jobs[] = {
-    {"open safetensors", open_safetensors, false}, {"write safetensors", write_safetensors, false},
-    {"write a file", write_file, false},           {"load a recipe", load_recipe, false},
-    {"load shards", load_shards, false},           {"list one shard", list_one_shard, false},
-    {"load a tokeniser", load_tokenizer, false},   {"parse a byte table", parse_bytes, false},
-    {"start threads", start_threads, true},        {"score a stream", score_stream, false},
-    {"a step of training", train_step, false},     {"load batches", load_batches, false},
+    {"open safetensors", open_safetensors, false},
+    {"write safetensors", write_safetensors, false},
+    {"write a file", write_file, false},
+    {"load a recipe", load_recipe, false},
+    {"load shards", load_shards, false},
+    {"list one shard", list_one_shard, false},
+    {"load a tokeniser", load_tokenizer, false},
+    {"parse a byte table", parse_bytes, false},
+    {"start threads", start_threads, true},
+    {"score a stream", score_stream, false},
+    {"score with SLOT", score_slot, false},
+    {"score with TTT", score_ttt, false},
+    {"score with SLOT after TTT", score_both, false},
+    {"a step of training", train_step, false},
+    {"load batches", load_batches, false},
     {"quantise a model", quantise_model, false},
     {"pack a record", pack_record, false},
     {"parse a pickle", parse_pickle, false},

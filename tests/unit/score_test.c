@@ -345,6 +345,73 @@ static void result_line(void **state)
                              "\"tokens\":62021632,\"bytes\":151080363,\"time_ms\":0}");
 }
 
+/* What stands beside the value of record, and in which order. */
+static void report(void **state)
+{
+    static const struct {
+        enum eval_mode mode;
+        int shared, after;
+        const char *line, *json;
+    } cases[] = {
+        {EVAL_SLOT, 0, 0,
+         "conditions slot: 1 causal:no 2 normalised:yes 3 score-before-update:no 4 single-pass:yes",
+         "{\"causal\":false,\"normalised\":true,\"score-before-update\":false,"
+         "\"single-pass\":true}"},
+        {EVAL_SLOT_CONTEXT, 1, 0,
+         "conditions slot-context: 1 causal:no 2 normalised:yes 3 score-before-update:no "
+         "4 single-pass:yes",
+         NULL},
+        {EVAL_SLOT_CONTEXT, 0, 0,
+         "conditions slot-context: 1 causal:yes 2 normalised:yes 3 score-before-update:yes "
+         "4 single-pass:yes",
+         NULL},
+        {EVAL_SLOT_CONTEXT, 0, 1,
+         "conditions slot-context: 1 causal:no 2 normalised:yes 3 score-before-update:no "
+         "4 single-pass:no",
+         NULL},
+        {EVAL_TTT, 1, 1,
+         "conditions ttt: 1 causal:yes 2 normalised:yes 3 score-before-update:yes "
+         "4 single-pass:yes",
+         NULL},
+    };
+    struct score s = {.tokens = 640, .bytes = 1500, .val_loss = 2.5, .val_bpb = 1.5};
+    struct score record = {.tokens = 640, .bytes = 1500, .val_loss = 3.5, .val_bpb = 2};
+    char buf[640], want[640];
+    struct text t = {buf, 0, sizeof buf};
+    struct recipe r;
+    (void)state;
+    recipe_init(&r);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const char *mode = eval_mode_name(cases[i].mode);
+        r.slot_shared = cases[i].shared;
+        r.slot_after_ttt = cases[i].after;
+        t.n = 0;
+        score_report(&t, &r, cases[i].mode, &s, &record, 7, false);
+        snprintf(want, sizeof want,
+                 "final_sliding val_loss:3.50000000 val_bpb:2.00000000 tokens:640 bytes:1500 "
+                 "time_ms:7\nfinal_%s val_loss:2.50000000 val_bpb:1.50000000 tokens:640 "
+                 "bytes:1500 time_ms:7\n%s",
+                 mode, cases[i].line);
+        assert_string_equal(buf, want);
+        if (!cases[i].json)
+            continue;
+        t.n = 0;
+        score_report(&t, &r, cases[i].mode, &s, &record, 7, true);
+        snprintf(want, sizeof want,
+                 "{\"mode\":\"%s\",\"val_loss\":2.50000000,\"val_bpb\":1.50000000,"
+                 "\"tokens\":640,\"bytes\":1500,\"time_ms\":7,\"record\":{\"mode\":"
+                 "\"sliding\",\"val_loss\":3.50000000,\"val_bpb\":2.00000000,\"tokens\":640,"
+                 "\"bytes\":1500,\"time_ms\":7},\"conditions\":%s}",
+                 mode, cases[i].json);
+        assert_string_equal(buf, want);
+    }
+    /* Modes that do not adapt have their line alone. */
+    t.n = 0;
+    score_report(&t, &r, EVAL_PLAIN, &s, NULL, 7, false);
+    assert_string_equal(buf, "final_plain val_loss:2.50000000 val_bpb:1.50000000 tokens:640 "
+                             "bytes:1500 time_ms:7");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +423,7 @@ int main(void)
         cmocka_unit_test(tokens_without_bytes),
         cmocka_unit_test(a_sink_that_fails),
         cmocka_unit_test(result_line),
+        cmocka_unit_test(report),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,10 +20,11 @@ static size_t literal(const struct window_list *l, struct window *w)
     }
     for (size_t s = 0; s < l->total; s += l->stride) {
         size_t end = s + l->len < l->total ? s + l->len : l->total, len = end - s;
-        if (!l->old && !(s + l->len - l->stride < l->total))
+        if (l->mode == EVAL_TTT ? s && len < l->stride
+                                : !l->old && !(s + l->len - l->stride < l->total))
             continue;
         w[n] = (struct window){s, len, 0};
-        if (s && l->old)
+        if (s && (l->old || l->mode == EVAL_TTT))
             w[n].from = len > l->stride ? len - l->stride : 0;
         else if (s)
             w[n].from = l->len - l->stride;
@@ -63,7 +64,9 @@ static void every_small_stream(void **state)
                 compare(&(struct window_list){EVAL_PLAIN, false, total, len, 1});
             for (size_t stride = 1; stride <= len; stride++)
                 for (int old = 0; old < 2; old++)
-                    compare(&(struct window_list){EVAL_SLIDING, old, total, len, stride});
+                    for (int mode = EVAL_SLIDING; mode < EVAL_MODES; mode++)
+                        compare(
+                            &(struct window_list){(enum eval_mode)mode, old, total, len, stride});
         }
 }
 
@@ -78,6 +81,7 @@ static void streams_at_random(void **state)
             continue;
         for (int old = 0; old < 2; old++)
             compare(&(struct window_list){EVAL_SLIDING, old, total, len, stride});
+        compare(&(struct window_list){EVAL_TTT, false, total, len, stride});
         compare(&(struct window_list){EVAL_PLAIN, false, total, len, stride});
     }
 }
@@ -130,6 +134,8 @@ static void the_challenges_counts(void **state)
         struct window_list l = {EVAL_SLIDING, cases[i].old, cases[i].total, 2048, 64};
         assert_int_equal(window_count(&l), cases[i].windows);
         assert_int_equal(window_scored(&l), cases[i].scored);
+        l.mode = EVAL_TTT; /* the old list, whatever `old` says: 64 divides both streams */
+        assert_int_equal(window_count(&l), cases[i].total / 64);
     }
 }
 
