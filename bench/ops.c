@@ -72,7 +72,7 @@ static double measure(struct bench *b, const char *name, const char *shape, run 
     }
     qsort(t, n, sizeof *t, by_time);
     double rate = work / t[0], ruler = flops ? b->flops_ruler : b->bytes_ruler;
-    printf("%-12s %-28s %10.3f %10.3f %9.1f %s %6.2f\n", name, shape, 1e3 * t[0], 1e3 * t[n / 2],
+    printf("%-13s %-28s %10.3f %10.3f %9.1f %s %6.2f\n", name, shape, 1e3 * t[0], 1e3 * t[n / 2],
            rate * 1e-9, flops ? "GFLOP/s" : "GB/s   ", ruler > 0 ? rate / ruler : 1);
     fflush(stdout);
     return rate;
@@ -289,6 +289,33 @@ static void rows(struct bench *b, size_t n, size_t t)
     b->k->free(b->k, a.ids);
 }
 
+static void run_ns(struct bench *b, void *arg)
+{
+    b->k->newton_schulz(b->k, arg);
+}
+
+/* Five steps of Newton-Schulz on `count` matrices. Flops are the formula's, step by step, with
+ * symmetric products at half; the kernel needs fewer when a matrix is not square. */
+static void newton_schulz(struct bench *b, size_t rows, size_t cols, size_t count)
+{
+    enum { MAX_COUNT = 22, STEPS = 5 };
+    float *x[MAX_COUNT];
+    struct kern_ns a = {.x = x, .count = count, .rows = rows, .cols = cols, .steps = STEPS};
+    double n = (double)(rows < cols ? rows : cols), len = (double)(rows < cols ? cols : rows);
+    char shape[64];
+    a.a = 3.4445f;
+    a.b = -4.7750f;
+    a.c = 2.0315f;
+    a.eps = 1e-7f;
+    for (unsigned i = 0; i < count; i++)
+        x[i] = filled(b, rows * cols, i, 1);
+    snprintf(shape, sizeof shape, "%zu of %zu x %zu", count, rows, cols);
+    measure(b, "newton_schulz", shape, run_ns, &a,
+            (double)count * STEPS * (3 * n * n * len + n * n * n), 1);
+    for (size_t i = 0; i < count; i++)
+        b->k->free(b->k, x[i]);
+}
+
 int main(int argc, char **argv)
 {
     struct bench b = {.only = argc > 2 ? argv[2] : NULL};
@@ -299,7 +326,7 @@ int main(int argc, char **argv)
         return (int)rc;
     }
     printf("%s, %s thread(s)\n", b.k->name, argc > 1 ? argv[1] : "1");
-    printf("%-12s %-28s %10s %10s %17s %6s\n", "op", "shape", "best ms", "median ms", "rate",
+    printf("%-13s %-28s %10s %10s %17s %6s\n", "op", "shape", "best ms", "median ms", "rate",
            "ruler");
     rulers(&b);
     rows(&b, 2048, 1024);
@@ -312,6 +339,11 @@ int main(int argc, char **argv)
     head(&b, 1024, 1024);
     head(&b, 2048, 1024);
     head(&b, 1024, 8192);
+    newton_schulz(&b, 256, 512, 22);
+    newton_schulz(&b, 512, 512, 22);
+    newton_schulz(&b, 1024, 512, 9);
+    newton_schulz(&b, 2048, 512, 11);
+    newton_schulz(&b, 512, 2048, 11);
     rc = b.k->sync(b.k, &e);
     if (rc != ERR_OK)
         fprintf(stderr, "ops: %s\n", e.msg);

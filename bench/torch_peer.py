@@ -1,141 +1,294 @@
-"""The peer of bench/README.md: the challenge's baseline model in PyTorch on the CPU, fp32.
+"""The peer of bench/README.md: the same models in PyTorch on the CPU, fp32.
 
-    torch_peer.py train  LAYERS DIM HEADS KV HIDDEN VOCAB T BATCH REPS THREADS [compile]
-    torch_peer.py slide  LAYERS DIM HEADS KV HIDDEN VOCAB T STRIDE WINDOWS THREADS BATCH [compile]
+    torch_peer.py train MODEL BATCH STEPS THREADS [compile]
+    torch_peer.py slide MODEL STRIDE WINDOWS THREADS BATCH [compile]
+    torch_peer.py slot  MODEL STRIDE WINDOWS THREADS BATCH [compile]
 
-`train` times whole optimiser steps (forward, backward, Muon on matrices, fused Adam on the rest);
-`slide` times scoring the last STRIDE positions of each window the way the records' loop does it: the
-whole window through the model, logits at every position, the loss of the scored ones kept.
-Prints one line: seconds per step or per window, best and median.
+MODEL is one of MODELS below, at full size, depth recurrence active. `train` times whole optimiser steps:
+forward, backward, clipping, Muon on matrices, fused AdamW on the rest, the average of the weights. `slide`
+times scoring the last STRIDE positions of each window the way the records' loop does it: the whole window
+through the model, logits at every position, the loss of the scored ones kept. `slot` is the loop of PR #1263
+as published: hidden states once, then 16 AdamW steps on a shift and a logit bias per window, with the logits
+of all positions and autograd, the loss masked to the scored positions.
+
+With `compile` everything that takes time is compiled. Prints one line: seconds per step or per window, best
+and median.
 """
 import math
 import sys
 import time
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 
-mode = sys.argv[1]
-nums = [int(a) for a in sys.argv[2:] if a != "compile"]
-use_compile = "compile" in sys.argv
+BASE = dict(layers=9, dim=512, heads=8, kv=4, hidden=1024, vocab=1024, t=1024, rope=64, slope=0.0, eps=None,
+            ln_scale=False, xsa=False, ve=(), bigram=0, smear=False, gates=False, recur=(), lanes=None,
+            row_norm=False, clip=0.0, ema=0.0, wd=(0.0, 0.0))
+RECORD = dict(BASE, layers=11, t=2048, rope=16, slope=0.5, ln_scale=True, xsa=True, ve=(9, 10), clip=0.3, ema=0.997)
+MODELS = {
+    "baseline": BASE,
+    "pr1296": dict(RECORD, hidden=2048, vocab=4096, gates=True, recur=(4, 5), lanes=7, row_norm=True, wd=(0.09, 0.09)),
+    "pr1263": dict(RECORD, hidden=1536, bigram=2048, smear=True, eps=2.0**-7, wd=(0.04, 0.04)),
+}
+
+
+def linear(i, o):
+    return torch.nn.Linear(i, o, bias=False)
+
+
+def vector(*shape, value=1.0):
+    return torch.nn.Parameter(torch.full(shape, value))
 
 
 class Block(torch.nn.Module):
-    def __init__(self, dim, heads, kv, hidden):
+    def __init__(self, c, layer):
         super().__init__()
-        self.heads, self.kv, self.hd = heads, kv, dim // heads
-        lin = lambda i, o: torch.nn.Linear(i, o, bias=False)
-        self.c_q, self.c_k, self.c_v = lin(dim, dim), lin(dim, kv * self.hd), lin(dim, kv * self.hd)
-        self.proj, self.fc, self.down = lin(dim, dim), lin(dim, hidden), lin(hidden, dim)
-        self.q_gain = torch.nn.Parameter(torch.full((heads,), 1.5))
-        self.attn_scale = torch.nn.Parameter(torch.ones(dim))
-        self.mlp_scale = torch.nn.Parameter(torch.ones(dim))
-        self.mix = torch.nn.Parameter(torch.stack((torch.ones(dim), torch.zeros(dim))))
+        self.c, self.hd, self.scale = c, c.dim // c.heads, 1 / math.sqrt(layer + 1) if c.ln_scale else 1.0
+        self.c_q, self.c_k, self.c_v = linear(c.dim, c.dim), linear(c.dim, c.kv * self.hd), linear(c.dim, c.kv * self.hd)
+        self.proj, self.fc, self.down = linear(c.dim, c.dim), linear(c.dim, c.hidden), linear(c.hidden, c.dim)
+        self.q_gain = vector(c.heads, value=1.5)
+        self.attn_scale, self.mlp_scale = vector(c.dim), vector(c.dim)
+        self.mix = torch.nn.Parameter(torch.stack((torch.ones(c.dim), torch.zeros(c.dim))))
+
+    def norm(self, x):
+        return F.rms_norm(x, (x.size(-1),), eps=self.c.eps)
 
     def rope(self, x, cos, sin):
-        a, b = x.chunk(2, -1)
-        return torch.cat((a * cos + b * sin, b * cos - a * sin), -1)
+        r = self.c.rope
+        a, b, rest = x[..., :r // 2], x[..., r // 2:r], x[..., r:]
+        return torch.cat((a * cos + b * sin, b * cos - a * sin, rest), -1)
 
-    def forward(self, x, x0, cos, sin):
-        n, t, d = x.shape
-        x = self.mix[0] * x + self.mix[1] * x0
-        h = F.rms_norm(x, (d,))
-        q = self.c_q(h).view(n, t, self.heads, self.hd).transpose(1, 2)
-        k = self.c_k(h).view(n, t, self.kv, self.hd).transpose(1, 2)
-        v = self.c_v(h).view(n, t, self.kv, self.hd).transpose(1, 2)
-        q = self.rope(F.rms_norm(q, (self.hd,)), cos, sin) * self.q_gain[None, :, None, None]
-        k = self.rope(F.rms_norm(k, (self.hd,)), cos, sin)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.kv != self.heads)
-        x = x + self.attn_scale * self.proj(y.transpose(1, 2).reshape(n, t, d))
-        return x + self.mlp_scale * self.down(torch.relu(self.fc(F.rms_norm(x, (d,)))).square())
+    def mixed(self, x, x0):
+        return self.mix[0] * x + self.mix[1] * x0
+
+    def attn(self, x, ve, cos, sin):
+        c, (n, t, d) = self.c, x.shape
+        h = self.norm(x) * self.scale
+        q = self.c_q(h).view(n, t, c.heads, self.hd).transpose(1, 2)
+        k = self.c_k(h).view(n, t, c.kv, self.hd).transpose(1, 2)
+        v = self.c_v(h)
+        v = (v if ve is None else v + ve).view(n, t, c.kv, self.hd).transpose(1, 2)
+        q = self.rope(self.norm(q), cos, sin) * self.q_gain[None, :, None, None]
+        k = self.rope(self.norm(k), cos, sin)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=c.kv != c.heads).transpose(1, 2)
+        if c.xsa:
+            y = y.reshape(n, t, c.kv, c.heads // c.kv, self.hd)
+            u = F.normalize(v.transpose(1, 2), dim=-1).unsqueeze(-2)
+            y = y - (y * u).sum(-1, keepdim=True) * u
+        return self.attn_scale * self.proj(y.reshape(n, t, d))
+
+    def mlp(self, x):
+        return self.mlp_scale * self.down(F.leaky_relu(self.fc(self.norm(x) * self.scale), self.c.slope).square())
 
 
 class Model(torch.nn.Module):
-    def __init__(self, layers, dim, heads, kv, hidden, vocab, t):
+    def __init__(self, c):
         super().__init__()
-        self.emb = torch.nn.Embedding(vocab, dim)
+        self.c = c
+        order = list(range(c.layers))
+        if c.recur:
+            order[c.recur[-1] + 1:c.recur[-1] + 1] = c.recur
+        self.order, self.half, self.rows = order, len(order) // 2, c.layers // 2
+        self.emb = torch.nn.Embedding(c.vocab, c.dim)
         torch.nn.init.normal_(self.emb.weight, std=0.005)
-        self.blocks = torch.nn.ModuleList(Block(dim, heads, kv, hidden) for _ in range(layers))
-        self.skip = torch.nn.Parameter(torch.ones(layers // 2, dim))
-        hd = dim // heads
-        ang = torch.outer(torch.arange(t).float(), 1e4 ** (-torch.arange(0, hd, 2).float() / hd))
+        self.blocks = torch.nn.ModuleList(Block(c, i) for i in range(c.layers))
+        self.skip = vector(self.rows, c.dim)
+        if c.gates:
+            self.skip_gate = vector(self.rows, c.dim, value=0.0)
+        if c.lanes is not None:
+            self.merge = vector(1, value=0.5)
+        if c.ve:
+            self.ve_emb, self.ve_proj = torch.nn.Embedding(c.vocab, 128), linear(128, c.kv * c.dim // c.heads)
+            self.ve_scale, self.ve_layer = vector(1, value=0.1), vector(len(c.ve))
+        if c.bigram:
+            self.bi_emb, self.bi_proj, self.bi_scale = torch.nn.Embedding(c.bigram, 128), linear(128, c.dim), vector(1, value=0.05)
+        if c.smear:
+            self.smear = vector(c.dim, value=0.0)
+        ang = torch.outer(torch.arange(c.t).float(), 1e4 ** (-torch.arange(0, c.rope, 2).float() / c.rope))
         self.register_buffer("cos", ang.cos())
         self.register_buffer("sin", ang.sin())
 
-    def forward(self, ids, target, reduction):
-        x = x0 = F.rms_norm(self.emb(ids), (self.emb.embedding_dim,))
-        half, stack = len(self.blocks) // 2, []
-        for i, b in enumerate(self.blocks):
-            if i >= half and stack:
-                x = x + self.skip[i - half] * stack.pop()
-            x = b(x, x0, self.cos, self.sin)
-            if i < half:
+    def front(self, ids):
+        c, e = self.c, self.emb(ids)
+        if c.bigram:
+            h = torch.full_like(ids, c.bigram - 1)
+            h[:, 1:] = ((36313 * ids[:, 1:]) ^ (27191 * ids[:, :-1])) % (c.bigram - 1)
+            e = e + self.bi_scale * self.bi_proj(self.bi_emb(h))
+        x = F.rms_norm(e, (c.dim,), eps=c.eps)
+        if c.smear:
+            g = torch.sigmoid(self.smear)
+            x = (1 - g) * x + g * F.pad(x, (0, 0, 1, 0))[:, :-1]
+        return x
+
+    def skipped(self, x, s, row):
+        s = self.skip[row] * s
+        return torch.lerp(s, x, torch.sigmoid(self.skip_gate[row])) if self.c.gates else x + s
+
+    def hidden(self, ids):
+        c, cs = self.c, (self.cos, self.sin)
+        x = x0 = self.front(ids)
+        ve = self.ve_scale * self.ve_proj(self.ve_emb(ids)) if c.ve else None
+        of = lambda l: ve * self.ve_layer[c.ve.index(l)] if l in c.ve else None
+        stack, lane = [], None
+        for i, l in enumerate(self.order):
+            b = self.blocks[l]
+            if i >= self.half and i - self.half < self.rows and lane is None:
+                x = self.skipped(x, stack.pop(), i - self.half)
+            if c.lanes is not None and i >= self.half and l >= c.lanes:
+                lane = x if lane is None else lane
+                r = b.mixed(x, x0)
+                x, lane = r + b.attn(r, of(l), *cs), lane + b.mlp(lane)
+            else:
+                x = b.mixed(x, x0)
+                x = x + b.attn(x, of(l), *cs)
+                x = x + b.mlp(x)
+            if i < self.half:
                 stack.append(x)
-        z = F.linear(F.rms_norm(x, (x.size(-1),)), self.emb.weight)
-        logits = 30 * torch.tanh(z / 30)
-        return F.cross_entropy(logits.view(-1, logits.size(-1)), target.reshape(-1), reduction=reduction)
+        if lane is not None:
+            x = torch.lerp(lane, x, self.merge)
+        return F.rms_norm(x, (c.dim,), eps=c.eps)
+
+    def forward(self, ids, target, reduction):
+        return head_loss(self.hidden(ids), self.emb.weight, 0.0, target, reduction)
 
 
-def muon_step(ps, bufs, lr=0.02, mom=0.95):
-    for p, buf in zip(ps, bufs):
-        g = p.grad
-        buf.mul_(mom).add_(g)
-        x = g.add(buf, alpha=mom)
-        x = x / (x.norm() + 1e-7)
-        tall = x.size(0) > x.size(1)
-        if tall:
-            x = x.T
-        for _ in range(5):
-            a = x @ x.T
-            x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-        if tall:
-            x = x.T
-        p.data.add_(x, alpha=-lr * max(1, p.size(0) / p.size(1)) ** 0.5)
+def head_loss(h, w, bias, target, reduction):
+    z = F.linear(h, w) + bias if isinstance(bias, torch.Tensor) else F.linear(h, w)
+    logits = 30 * torch.tanh(z / 30)
+    return F.cross_entropy(logits.view(-1, logits.size(-1)), target.reshape(-1), reduction=reduction)
+
+
+def newton_schulz(x, row_norm):
+    """x: all matrices of one shape, [n, rows, cols], as the records batch them."""
+    if row_norm:
+        x = x / x.norm(dim=-1, keepdim=True).clamp_min(1e-7)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.size(-2) > x.size(-1)
+    x = x.mT if tall else x
+    for _ in range(5):
+        a = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.mT if tall else x
+
+
+class Muon:
+    """Batched by shape or one matrix at a time: whichever is faster here; both are measured."""
+
+    def __init__(self, params, c, batched, ns):
+        self.c, self.ns, self.groups = c, ns, []
+        shapes = {}
+        for p in params:
+            shapes.setdefault(p.shape, []).append(p)
+        for group in shapes.values():
+            for ps in [group] if batched else [[p] for p in group]:
+                self.groups.append((ps, [torch.zeros_like(p) for p in ps]))
+
+    def step(self, lr=0.02, mom=0.95):
+        for ps, bufs in self.groups:
+            g = [p.grad for p in ps]
+            torch._foreach_mul_(bufs, mom)
+            torch._foreach_add_(bufs, g)
+            x = self.ns(torch.stack(torch._foreach_add(g, bufs, alpha=mom)), self.c.row_norm)
+            if self.c.wd[0]:
+                torch._foreach_mul_(ps, 1 - lr * self.c.wd[0])
+            torch._foreach_add_(ps, list(x.unbind()), alpha=-lr * max(1, ps[0].size(0) / ps[0].size(1)) ** 0.5)
+
+
+def train(c, batch, steps, threads):
+    m = Model(c)
+    mats = [p for n, p in m.named_parameters() if p.ndim == 2 and ("blocks" in n or "proj" in n) and "mix" not in n]
+    ids = {id(p) for p in mats}
+    params = list(m.parameters())
+    adam = torch.optim.AdamW([p for p in params if id(p) not in ids], lr=0.01, weight_decay=c.wd[1], fused=True)
+    f = torch.compile(m) if use_compile else m
+    ns = torch.compile(newton_schulz) if use_compile else newton_schulz
+    ema = [p.detach().clone() for p in params] if c.ema else None
+    best = None
+    for batched in (False, True):
+        muon, times = Muon(mats, c, batched, ns), []
+        for i in range(steps + 2):
+            x = torch.randint(c.vocab, (batch, c.t + 1))
+            s = time.perf_counter()
+            loss = f(x[:, :-1], x[:, 1:], "mean")
+            loss.backward()
+            with torch.no_grad():
+                if c.clip:
+                    torch.nn.utils.clip_grad_norm_(params, c.clip)
+                muon.step()
+                adam.step()
+                if c.ema:
+                    torch._foreach_lerp_(ema, params, 1 - c.ema)
+            m.zero_grad(set_to_none=True)
+            if i >= 2:
+                times.append(time.perf_counter() - s)
+        if best is None or min(times) < min(best):
+            best = times
+    report(best, "step")
+
+
+def windows_of(stream, first, count, c, stride):
+    at = range(first, first + count)
+    return (torch.stack([stream[j * stride:j * stride + c.t] for j in at]),
+            torch.stack([stream[j * stride + 1:j * stride + c.t + 1] for j in at]))
+
+
+def slide(c, stride, windows, threads, batch):
+    m = Model(c).eval()
+    f = torch.compile(m) if use_compile else m
+    stream = torch.randint(c.vocab, (c.t + stride * (windows + 2 * batch) + 1,))
+    times, total = [], 0.0
+    with torch.inference_mode():
+        for i in range(0, windows + batch, batch):
+            x, y = windows_of(stream, i, batch, c, stride)
+            s = time.perf_counter()
+            total += f(x, y, "none").view(batch, c.t)[:, -stride:].to(torch.float64).sum().item()
+            times.append((time.perf_counter() - s) / batch)
+    report(times[1:], "window")
+    assert math.isfinite(total)
+
+
+def slot(c, stride, windows, threads, batch, steps=16, lr_max=0.008, lr_min=0.0008):
+    m = Model(c).eval().requires_grad_(False)
+    hidden, loss_of = m.hidden, head_loss
+    if use_compile:
+        hidden, loss_of = torch.compile(hidden), torch.compile(head_loss)
+    stream = torch.randint(c.vocab, (c.t + stride * (windows + 2 * batch) + 1,))
+    mask = torch.zeros(batch, c.t)
+    mask[:, -stride:] = 1
+    times, total = [], 0.0
+    for i in range(0, windows + batch, batch):
+        x, y = windows_of(stream, i, batch, c, stride)
+        s = time.perf_counter()
+        with torch.no_grad():
+            h = hidden(x)
+        delta = torch.zeros(batch, 1, c.dim, requires_grad=True)
+        bias = torch.zeros(batch, 1, c.vocab, requires_grad=True)
+        opt = torch.optim.AdamW([delta, bias], lr=lr_max, weight_decay=0.01, eps=1e-8)
+        for k in range(steps):
+            opt.param_groups[0]["lr"] = lr_min + 0.5 * (lr_max - lr_min) * (1 + math.cos(math.pi * k / steps))
+            opt.zero_grad()
+            nll = loss_of(h + delta, m.emb.weight, bias, y, "none").view(batch, c.t)
+            ((nll * mask).sum() / mask.sum()).backward()
+            opt.step()
+        with torch.no_grad():
+            nll = loss_of(h + delta, m.emb.weight, bias, y, "none").view(batch, c.t)
+            total += nll[:, -stride:].to(torch.float64).sum().item()
+        times.append((time.perf_counter() - s) / batch)
+    report(times[1:], "window")
+    assert math.isfinite(total)
 
 
 def report(times, unit):
     times.sort()
-    print(f"torch {torch.__version__} {'compile' if use_compile else 'eager'} {mode}: "
+    print(f"torch {torch.__version__} {'compile' if use_compile else 'eager'} {mode} {model}: "
           f"best {times[0]:.6f} median {times[len(times) // 2]:.6f} s per {unit}")
 
 
-layers, dim, heads, kv, hidden, vocab, t = nums[:7]
-torch.manual_seed(0)
-if mode == "train":
-    batch, reps, threads = nums[7:10]
-    torch.set_num_threads(threads)
-    m = Model(layers, dim, heads, kv, hidden, vocab, t)
-    mats = [p for n, p in m.named_parameters() if p.ndim == 2 and n.startswith("blocks") and "mix" not in n]
-    ids = {id(p) for p in mats}
-    adam = torch.optim.Adam([p for p in m.parameters() if id(p) not in ids], lr=0.01, fused=True)
-    bufs = [torch.zeros_like(p) for p in mats]
-    f = torch.compile(m) if use_compile else m
-    times = []
-    for i in range(reps + 2):
-        x = torch.randint(vocab, (batch, t + 1))
-        s = time.perf_counter()
-        loss = f(x[:, :-1], x[:, 1:], "mean")
-        loss.backward()
-        muon_step(mats, bufs)
-        adam.step()
-        m.zero_grad(set_to_none=True)
-        if i >= 2:
-            times.append(time.perf_counter() - s)
-    report(times, "step")
-else:
-    stride, windows, threads, batch = nums[7:11]
-    torch.set_num_threads(threads)
-    m = Model(layers, dim, heads, kv, hidden, vocab, t).eval()
-    f = torch.compile(m) if use_compile else m
-    stream = torch.randint(vocab, (t + stride * (windows + batch) + 1,))
-    times, total = [], 0.0
-    with torch.inference_mode():
-        for i in range(0, windows, batch):
-            x = torch.stack([stream[j * stride:j * stride + t] for j in range(i, i + batch)])
-            y = torch.stack([stream[j * stride + 1:j * stride + t + 1] for j in range(i, i + batch)])
-            s = time.perf_counter()
-            nll = f(x, y, "none").view(batch, t)[:, -stride:]
-            total += nll.to(torch.float64).sum().item()
-            times.append((time.perf_counter() - s) / batch)
-    report(times[1:] if len(times) > 1 else times, "window")
-    assert math.isfinite(total)
+if __name__ == "__main__":
+    use_compile = "compile" in sys.argv
+    mode, model = sys.argv[1:3]
+    nums = [int(a) for a in sys.argv[3:] if a != "compile"]
+    torch.manual_seed(0)
+    torch.set_num_threads(nums[2])
+    {"train": train, "slide": slide, "slot": slot}[mode](SimpleNamespace(**MODELS[model]), *nums)

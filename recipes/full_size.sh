@@ -22,7 +22,7 @@ data_for() {
         echo "$SHARDS"
         return
     fi
-    trainer/data/prepare.sh --vocab "$1" --out "$OUT/sp$1" >&2
+    SHARDS=$BIN/shards trainer/data/prepare.sh --vocab "$1" --out "$OUT/sp$1" >&2
     echo "$OUT/sp$1"
 }
 

@@ -49,6 +49,7 @@ struct gemm_job {
     struct cpu *cpu;
     size_t mt, nt;   /* tasks along m and n */
     size_t packed_b; /* floats of scratch before the packed a */
+    size_t *held;    /* by thread: the block of columns that its packed b holds, or none */
 };
 
 /* The first of n (in whole tiles) that belongs to part t of `parts`. */
@@ -92,13 +93,17 @@ static void gemm_task(void *ctx, size_t task, size_t thread)
     size_t j0 = gemm_split(g->n, TILE_NR, jt, g->nt), j1 = gemm_split(g->n, TILE_NR, jt + 1, g->nt);
     bool ta = GEMM_ALL_FORMS && g->ta, tb = g->tb;
     float *pb = cpu_scratch(g->cpu, thread), *pa = pb + g->packed_b;
+    /* A task's only block of b may still be there from the thread's task before. */
+    bool once = j1 - j0 <= GEMM_NC && g->k <= GEMM_KC;
     for (size_t j = j0, n; j < j1; j += n) {
         n = cpu_min(GEMM_NC, j1 - j);
         size_t p = 0, kb;
         do {
             kb = cpu_min(GEMM_KC, g->k - p);
             bool add = g->accumulate || p > 0;
-            pack_b(pb, tb ? g->b + j * g->ldb + p : g->b + p * g->ldb + j, g->ldb, tb, kb, n);
+            if (!once || g->held[thread] != jt)
+                pack_b(pb, tb ? g->b + j * g->ldb + p : g->b + p * g->ldb + j, g->ldb, tb, kb, n);
+            g->held[thread] = jt;
             for (size_t i = i0, m; i < i1; i += m) {
                 m = cpu_min(GEMM_MC, i1 - i);
                 /* Whole panels left of the diagonal of a symmetric product are skipped. */
@@ -137,17 +142,23 @@ static void gemm_run(struct kern *k, struct gemm_job *g)
     size_t kb = cpu_min(GEMM_KC, g->k);
     g->packed_b = packed_b_floats(kb, cpu_min(GEMM_NC, g->n));
     bool beside = GEMM_ALL_FORMS && g->out_add;
-    if (!cpu_reserve(g->cpu, beside ? g->m * g->n : 0,
+    size_t tags = 2 * g->cpu->threads; /* floats that hold g->held */
+    if (!cpu_reserve(g->cpu, tags + (beside ? g->m * g->n : 0),
                      g->packed_b + (GEMM_ALL_FORMS && g->ta ? GEMM_MC * kb : 0)))
         return;
+    g->held = (size_t *)(void *)cpu_shared(g->cpu);
+    memset(g->held, 0xff, g->cpu->threads * sizeof *g->held);
     if (beside) /* the product is complete before it is added */
-        g->c = cpu_shared(g->cpu);
+        g->c = cpu_shared(g->cpu) + tags;
     /* When blocks of GEMM_TASK_ROWS rows are too few for the threads: first fewer columns (b is
      * then still packed once), then fewer rows, at last single tiles. An a that must be packed is
-     * packed again for every block of columns, so there one task per thread has to do. */
+     * packed again for every block of columns, so there one task per thread has to do, and the
+     * longer side is cut: a thread packs its part of that and all of the other. */
     size_t tasks = GEMM_ALL_FORMS && g->ta ? 1 : GEMM_TASKS;
     size_t want = g->cpu->threads > 1 ? g->cpu->threads * tasks : 1;
     g->mt = cpu_ceil_div(g->m, GEMM_TASK_ROWS);
+    if (GEMM_ALL_FORMS && g->ta && g->m > g->n)
+        g->mt = gemm_parts(g->m, GEMM_TASK_COLS, want, 1);
     g->nt = gemm_parts(g->n, GEMM_TASK_COLS, want, g->mt);
     if (g->mt * g->nt < want)
         g->mt = gemm_parts(g->m, GEMM_MC / 2, want, g->nt);
