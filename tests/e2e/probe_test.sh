@@ -16,6 +16,10 @@ make_recipe "$dir/recipe.conf"
 "$BIN/packer" pack "$dir/model.quant.safetensors" -o "$dir/submission" >/dev/null || fail "packer"
 "$BIN/trainer" "$dir/recipe.conf" DATA_PATH="$dir/data" EVAL_MODE=slot-context --out "$dir/b" --quiet || fail "trainer"
 "$BIN/packer" pack "$dir/b/model.quant.safetensors" -o "$dir/strict" >/dev/null || fail "packer"
+# The runner with gradients is packed for a recipe whose own method trains.
+"$BIN/trainer" "$dir/recipe.conf" DATA_PATH="$dir/data" EVAL_MODE=ttt TTT_CHUNK_TOKENS=256 --out "$dir/c" --quiet ||
+    fail "trainer"
+"$BIN/packer" pack "$dir/c/model.quant.safetensors" -o "$dir/adapts" >/dev/null || fail "packer"
 
 # verdict CASE STATUS TEXT COMMAND...: exit status, and a line of the output that begins with TEXT.
 verdict() {
@@ -53,7 +57,7 @@ verdict "one delta for a batch of windows" 1 "slot-context: not causal" \
 verdict "one delta for each window" 0 "slot-context: causal; conditions 1 yes, 2 yes, 3 yes, 4 yes" \
     probe "$dir/strict" slot-context
 verdict "score first, then train" 0 "ttt: causal; conditions 1 yes, 2 yes, 3 yes, 4 yes" \
-    probe "$dir/submission" ttt
+    probe "$dir/adapts" ttt
 for i in 1 2; do
     "$verify" probe "$dir/submission" --data "$dir/data" --eval sliding --seed 7 --json \
         --positions 1 >"$dir/$i.json" 2>/dev/null
