@@ -34,7 +34,6 @@ relu-squared MLP_SLOPE=0
 qk-gain-1.5 QK_GAIN_INIT=1.5
 muon-without-row-norm MUON_ROW_NORM=0
 no-ema EMA_DECAY=0
-no-weight-decay MUON_WD=0 EMBED_WD=0 ADAM_WD=0
 with-smear-gate SMEAR_GATE=1
 with-bigrams BIGRAM_VOCAB_SIZE=1536 BIGRAM_DIM=32
 END
