@@ -24,8 +24,7 @@
 
 enum { NAME = sizeof((struct gpt_param *)0)->name };
 
-/* "blocks.L.what", or what itself when it belongs to no block, or "whatN" for a list. The longest
- * name has 27 characters; written by hand because the runner has no stdio. */
+/* By hand, because the runner has no stdio. */
 static void append_number(char *out, size_t v)
 {
     char digits[8];
@@ -41,6 +40,8 @@ static void append_number(char *out, size_t v)
 /* `l` of a parameter that belongs to no block. */
 #define ROOT SIZE_MAX
 
+/* "blocks.L.what", or what itself when it belongs to no block. The longest name has 27 characters.
+ */
 static void param_name(char out[NAME], size_t l, const char *what)
 {
     *out = 0;

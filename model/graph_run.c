@@ -14,11 +14,17 @@ static float *val(const struct graph *g, int v)
     return v == GRAPH_NONE || g->value[v].at == GRAPH_NONE ? NULL : g->block + g->value[v].at;
 }
 
+/* A coefficient vector in a block of them, by its reference. */
+static float *coef_at(float *block, ptrdiff_t ref)
+{
+    return ref == GRAPH_NONE ? NULL : block + (GRAPH_NONE - 1 - ref);
+}
+
 /* A parameter, or a coefficient vector, by its reference. */
 static const float *par(const struct graph *g, const float *params, ptrdiff_t at)
 {
     if (at < GRAPH_NONE)
-        return g->coef_val + (GRAPH_NONE - 1 - at);
+        return coef_at(g->coef_val, at);
     return at == GRAPH_NONE ? NULL : params + at;
 }
 
@@ -101,15 +107,14 @@ static struct kern_xsa xsa_args(const struct graph *g, const struct graph_node *
 static struct kern_coef coef_args(const struct graph *g, const struct graph_coef *c,
                                   const float *params)
 {
-    return (struct kern_coef){
-        .kind = c->kind,
-        .dim = c->dim,
-        .f = c->f,
-        .c0 = g->coef_val + (GRAPH_NONE - 1 - c->c[0]),
-        .c1 = c->c[1] == GRAPH_NONE ? NULL : g->coef_val + (GRAPH_NONE - 1 - c->c[1]),
-        .p0 = par(g, params, c->p0),
-        .p1 = par(g, params, c->p1),
-        .w = par(g, params, c->w)};
+    return (struct kern_coef){.kind = c->kind,
+                              .dim = c->dim,
+                              .f = c->f,
+                              .c0 = coef_at(g->coef_val, c->c[0]),
+                              .c1 = coef_at(g->coef_val, c->c[1]),
+                              .p0 = par(g, params, c->p0),
+                              .p1 = par(g, params, c->p1),
+                              .w = par(g, params, c->w)};
 }
 
 static void run_forward(struct graph *g, const struct graph_node *n, const float *params)
@@ -234,7 +239,7 @@ static float *grad(const struct graph *g, int v)
 static float *gpar(const struct graph *g, float *grads, ptrdiff_t at)
 {
     if (at < GRAPH_NONE)
-        return g->coef_grad + (GRAPH_NONE - 1 - at);
+        return coef_at(g->coef_grad, at);
     return at == GRAPH_NONE ? NULL : grads + at;
 }
 

@@ -61,6 +61,13 @@ void recipe_help(void (*line)(void *ctx, const char *key, const char *def, const
 /* recipe_check - shape constraints (divisibility, ranges); ERR_USAGE with the reason. */
 enum err_code recipe_check(const struct recipe *r, struct err *e);
 
+/* recipe_ranges - the first of n settings outside lo..hi is ERR_USAGE, with its name and both. */
+struct recipe_range {
+    const char *name;
+    int64_t v, lo, hi;
+};
+enum err_code recipe_ranges(const struct recipe_range *range, size_t n, struct err *e);
+
 /* recipe_layers - a list of blocks such as RECUR_LAYERS: "4,5" into out[layers]; returns how many,
  * or SIZE_MAX when it is no list of distinct numbers below `layers`. */
 size_t recipe_layers(const char *list, size_t layers, size_t *out);

@@ -24,6 +24,15 @@ size_t recipe_layers(const char *list, size_t layers, size_t *out)
     return n;
 }
 
+enum err_code recipe_ranges(const struct recipe_range *range, size_t n, struct err *e)
+{
+    for (size_t i = 0; i < n; i++)
+        if (range[i].v < range[i].lo || range[i].v > range[i].hi)
+            return err_set(e, ERR_USAGE, "%s=%lld: must be %lld to %lld", range[i].name,
+                           (long long)range[i].v, (long long)range[i].lo, (long long)range[i].hi);
+    return ERR_OK;
+}
+
 /* The switches of the records: each by itself, then what they need of each other. */
 static enum err_code check_switches(const struct recipe *r, struct err *e)
 {
@@ -65,10 +74,7 @@ static enum err_code check_switches(const struct recipe *r, struct err *e)
 
 enum err_code recipe_check(const struct recipe *r, struct err *e)
 {
-    const struct {
-        const char *name;
-        int64_t v, lo, hi;
-    } range[] = {
+    const struct recipe_range range[] = {
         {"VOCAB_SIZE", r->vocab_size, 1, 65536},
         {"NUM_LAYERS", r->num_layers, 1, RECIPE_LAYERS_MAX},
         {"MODEL_DIM", r->model_dim, 1, 65536},
@@ -84,10 +90,9 @@ enum err_code recipe_check(const struct recipe *r, struct err *e)
         {"VE_DIM", r->ve_dim, 1, 65536},
         {"PARALLEL_START_LAYER", r->parallel_start_layer, 0, 1024},
     };
-    for (size_t i = 0; i < sizeof range / sizeof range[0]; i++)
-        if (range[i].v < range[i].lo || range[i].v > range[i].hi)
-            return err_set(e, ERR_USAGE, "%s=%lld: must be %lld to %lld", range[i].name,
-                           (long long)range[i].v, (long long)range[i].lo, (long long)range[i].hi);
+    enum err_code rc = recipe_ranges(range, sizeof range / sizeof range[0], e);
+    if (rc)
+        return rc;
     if (r->model_dim % r->num_heads)
         return err_set(e, ERR_USAGE, "MODEL_DIM=%lld is no multiple of NUM_HEADS=%lld",
                        (long long)r->model_dim, (long long)r->num_heads);

@@ -11,8 +11,7 @@
  * that activations stay near the cores (measured in bench/README.md, "batch of windows"). */
 enum { SCORE_ROWS = 4096 };
 
-/* Does the mode train the weights? */
-static bool trains(const struct recipe *r, enum eval_mode mode)
+bool eval_mode_trains(const struct recipe *r, enum eval_mode mode)
 {
     return mode == EVAL_TTT || (mode == EVAL_SLOT_CONTEXT && r->slot_after_ttt);
 }
@@ -21,11 +20,11 @@ static bool trains(const struct recipe *r, enum eval_mode mode)
 static enum err_code check_mode(const struct recipe *r, enum eval_mode mode, struct err *e)
 {
     enum err_code rc = ERR_OK;
-    if (trains(r, mode) && !TTT_BUILT)
+    if (eval_mode_trains(r, mode) && !TTT_BUILT)
         return err_set(e, ERR_USAGE,
                        "%s trains the weights, which this runner cannot; pack with EVAL_MODE=%s",
                        eval_mode_name(mode), eval_mode_name(mode));
-    if (TTT_BUILT && trains(r, mode))
+    if (TTT_BUILT && eval_mode_trains(r, mode))
         rc = ttt_check(r, e);
     if (!rc && (mode == EVAL_SLOT || mode == EVAL_SLOT_CONTEXT))
         rc = slot_check(r, e);
@@ -206,7 +205,7 @@ static enum err_code run_mode(struct scorer *s, const struct window_list *l, str
     const struct recipe *r = &s->m->r;
     size_t count = window_count(l);
     bool slot = l->mode == EVAL_SLOT || l->mode == EVAL_SLOT_CONTEXT;
-    bool adapted = trains(r, l->mode);
+    bool adapted = eval_mode_trains(r, l->mode);
     struct window_list sliding = *l;
     enum err_code rc;
     sliding.mode = EVAL_SLIDING;

@@ -28,6 +28,9 @@ enum eval_mode eval_mode_parse(const char *name);
 /* eval_mode_adapts - does the mode fit something to the stream? Then the value of record is the
  * sliding one, and the mode's own stands beside it. */
 bool eval_mode_adapts(enum eval_mode m);
+/* eval_mode_trains - does the mode, with the settings of r, train the weights? Scoring then needs
+ * gradients. */
+bool eval_mode_trains(const struct recipe *r, enum eval_mode mode);
 
 /*
  * Windows of a stream of `total` positions. Window w covers positions [start, start+len) and scores

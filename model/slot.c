@@ -31,19 +31,15 @@ static const size_t CACHE = (size_t)1 << 30;
 
 enum err_code slot_check(const struct recipe *r, struct err *e)
 {
-    const struct {
-        const char *name;
-        int64_t v, lo, hi;
-    } range[] = {
+    const struct recipe_range range[] = {
         {"SLOT_STEPS", r->slot_steps, 0, 100000},
         {"SLOT_BATCH_SEQS", r->slot_batch_seqs, 1, 65536},
         {"SLOT_SHARED", r->slot_shared, 0, 1},
         {"SLOT_AFTER_TTT", r->slot_after_ttt, 0, 1},
     };
-    for (size_t i = 0; i < sizeof range / sizeof range[0]; i++)
-        if (range[i].v < range[i].lo || range[i].v > range[i].hi)
-            return err_set(e, ERR_USAGE, "%s=%lld: must be %lld to %lld", range[i].name,
-                           (long long)range[i].v, (long long)range[i].lo, (long long)range[i].hi);
+    enum err_code rc = recipe_ranges(range, sizeof range / sizeof range[0], e);
+    if (rc)
+        return rc;
     if (!(r->slot_lr >= 0 && r->slot_lr <= 1e6))
         return err_set(e, ERR_USAGE, "SLOT_LR: must be 0 to 1000000");
     if (!(r->slot_lr_min <= r->slot_lr))

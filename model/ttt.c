@@ -8,19 +8,15 @@ static const double PI = 0x1.921fb54442d18p+1, CLIP_EPS = 1e-6;
 
 enum err_code ttt_check(const struct recipe *r, struct err *e)
 {
-    const struct {
-        const char *name;
-        int64_t v, lo, hi;
-    } range[] = {
+    const struct recipe_range range[] = {
         {"TTT_EPOCHS", r->ttt_epochs, 0, 1000},
         {"TTT_CHUNK_TOKENS", r->ttt_chunk_tokens, 1, INT64_C(1) << 40},
         {"TTT_BATCH_SEQS", r->ttt_batch_seqs, 1, 65536},
         {"TTT_FREEZE_BLOCKS", r->ttt_freeze_blocks, 0, r->num_layers},
     };
-    for (size_t i = 0; i < sizeof range / sizeof range[0]; i++)
-        if (range[i].v < range[i].lo || range[i].v > range[i].hi)
-            return err_set(e, ERR_USAGE, "%s=%lld: must be %lld to %lld", range[i].name,
-                           (long long)range[i].v, (long long)range[i].lo, (long long)range[i].hi);
+    enum err_code rc = recipe_ranges(range, sizeof range / sizeof range[0], e);
+    if (rc)
+        return rc;
     if ((size_t)r->ttt_chunk_tokens < recipe_eval_len(r))
         return err_set(e, ERR_USAGE,
                        "TTT_CHUNK_TOKENS=%lld: shorter than a row of %zu, nothing would be trained",

@@ -6,18 +6,8 @@
 #include <string.h>
 
 #include "model/file.h"
-#include "model/gpt.h"
 #include "model/safetensors.h"
-
-static enum err_code read_recipe(struct recipe *r, const struct st_file *f, const char *path,
-                                 struct err *e)
-{
-    const char *text = st_meta(f, "recipe");
-    if (!text || !*text)
-        return err_set(e, ERR_INPUT, "%s: no recipe in its metadata (key `recipe`)", path);
-    recipe_init(r);
-    return recipe_parse(r, text, strlen(text), path, true, e);
-}
+#include "packer/weights.h"
 
 static enum err_code choose(struct ptz_how *how, struct recipe *r, const struct export_job *job,
                             struct err *e)
@@ -33,22 +23,6 @@ static enum err_code choose(struct ptz_how *how, struct recipe *r, const struct 
     return ptz_how_of(how, r, e);
 }
 
-/* What the file's own loader would refuse is not written. */
-static enum err_code check_model(const struct recipe *r, const struct st_file *f, const char *path,
-                                 struct err *e)
-{
-    struct gpt m;
-    enum err_code rc = gpt_init(&m, r, e);
-    float *params = rc ? NULL : malloc(m.floats * sizeof *params);
-    if (!rc && !params)
-        rc = err_nomem(e, "weights", m.floats * sizeof *params);
-    if (!rc)
-        rc = gpt_load(&m, params, f->tensor, f->count, path, e);
-    free(params);
-    gpt_free(&m);
-    return rc;
-}
-
 /* The packed file in memory; *data is for the caller to free(). */
 static enum err_code make(const struct export_job *job, struct export_report *rep, uint8_t **data,
                           struct err *e)
@@ -59,8 +33,8 @@ static enum err_code make(const struct export_job *job, struct export_report *re
     *data = NULL;
     *rep = (struct export_report){0};
     enum err_code rc = st_open(&f, job->weights, e);
-    if (!rc && !(rc = read_recipe(&r, &f, job->weights, e)) &&
-        !(rc = check_model(&r, &f, job->weights, e)) && !(rc = choose(&rep->how, &r, job, e)) &&
+    if (!rc && !(rc = weights_recipe(&r, &f, job->weights, e)) &&
+        !(rc = weights_check(&r, &f, job->weights, e)) && !(rc = choose(&rep->how, &r, job, e)) &&
         !(rc = ptz_payload(&payload, &rep->payload_bytes, &rep->how, f.tensor, f.count, e)))
         rc = ptz_pack(data, &rep->file_bytes, &rep->how, f.tensor, f.count, e);
     free(payload);

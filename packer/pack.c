@@ -7,12 +7,12 @@
 
 #include "model/bytes.h"
 #include "model/file.h"
-#include "model/gpt.h"
 #include "model/recipe.h"
 #include "model/safetensors.h"
 #include "model/score.h"
 #include "packer/codec.h"
 #include "packer/payload.h"
+#include "packer/weights.h"
 #include "stub/xxh64.h"
 
 /* The weights name their tokeniser by hash; a different one would count different bytes. */
@@ -89,23 +89,6 @@ static enum err_code code_byte_table(struct coded *c, const struct pack_job *job
     return rc;
 }
 
-/* The weights must be those of the recipe's model, complete and finite: what the runner would
- * refuse is not packed. */
-static enum err_code check_weights(const struct recipe *r, const struct pack_job *job,
-                                   const struct st_file *f, struct err *e)
-{
-    struct gpt m;
-    enum err_code rc = gpt_init(&m, r, e);
-    float *params = rc ? NULL : malloc(m.floats * sizeof *params);
-    if (!rc && !params)
-        rc = err_nomem(e, "weights", m.floats * sizeof *params);
-    if (!rc)
-        rc = gpt_load(&m, params, f->tensor, f->count, job->weights, e);
-    free(params);
-    gpt_free(&m);
-    return rc;
-}
-
 /* What the runner needs of the recipe: how the model is built and how it is scored. *trains: does
  * its scoring train the weights? */
 static enum err_code code_recipe(struct coded *c, bool *trains, const struct pack_job *job,
@@ -113,15 +96,10 @@ static enum err_code code_recipe(struct coded *c, bool *trains, const struct pac
 {
     struct recipe r;
     char text[16384];
-    const char *from = st_meta(f, "recipe");
-    if (!from || !*from)
-        return err_set(e, ERR_INPUT, "%s: no recipe in its metadata (key `recipe`)", job->weights);
-    recipe_init(&r);
-    enum err_code rc = recipe_parse(&r, from, strlen(from), job->weights, true, e);
-    if (rc || (rc = check_weights(&r, job, f, e)))
+    enum err_code rc = weights_recipe(&r, f, job->weights, e);
+    if (rc || (rc = weights_check(&r, f, job->weights, e)))
         return rc;
-    enum eval_mode mode = eval_mode_parse(r.eval_mode);
-    *trains = mode == EVAL_TTT || (mode == EVAL_SLOT_CONTEXT && r.slot_after_ttt);
+    *trains = eval_mode_trains(&r, eval_mode_parse(r.eval_mode));
     size_t n = recipe_print(&r, RECIPE_MODEL | RECIPE_EVAL, false, text, sizeof text);
     if (n >= sizeof text)
         return err_set(e, ERR_INPUT, "%s: its recipe has %zu bytes, %zu are allowed", job->weights,
