@@ -39,7 +39,7 @@ static enum err_code check_switches(const struct recipe *r, struct err *e)
     size_t layers = (size_t)r->num_layers, list[RECIPE_LAYERS_MAX];
     bool merge = !strcmp(r->parallel_lanes, "merge"), cross = !strcmp(r->parallel_lanes, "cross");
     size_t ve = recipe_layers(r->ve_layers, layers, list);
-    size_t recur = recipe_layers(r->recur_layers, layers, list);
+    size_t recur = recipe_layers(r->recur_layers, layers, list), before = 0;
     if (ve == SIZE_MAX)
         return err_set(e, ERR_USAGE, "VE_LAYERS=%s: must be distinct blocks 0 to %zu, as 9,10",
                        r->ve_layers, layers - 1);
@@ -62,13 +62,13 @@ static enum err_code check_switches(const struct recipe *r, struct err *e)
         return err_set(e, ERR_USAGE,
                        "PARALLEL_START_LAYER=%lld: the lanes never begin, there are %zu blocks",
                        (long long)r->parallel_start_layer, layers);
-    for (size_t i = 0; i < recur && cross; i++)
-        if ((int64_t)list[i] < r->parallel_start_layer &&
-            (int64_t)list[recur - 1 - i] >= r->parallel_start_layer)
-            return err_set(e, ERR_USAGE,
-                           "RECUR_LAYERS=%s: with PARALLEL_LANES=cross a second run cannot go back "
-                           "before PARALLEL_START_LAYER=%lld",
-                           r->recur_layers, (long long)r->parallel_start_layer);
+    for (size_t i = 0; i < recur; i++)
+        before += (int64_t)list[i] < r->parallel_start_layer;
+    if (cross && before && before < recur)
+        return err_set(e, ERR_USAGE,
+                       "RECUR_LAYERS=%s: with PARALLEL_LANES=cross a second run cannot go back "
+                       "before PARALLEL_START_LAYER=%lld",
+                       r->recur_layers, (long long)r->parallel_start_layer);
     return ERR_OK;
 }
 

@@ -212,6 +212,7 @@ static void refused(void **state)
         {"PARALLEL_LANES=both", "must be off, merge or cross"},
         {"PARALLEL_LANES=merge\nPARALLEL_START_LAYER=3", "the lanes never begin"},
         {"PARALLEL_LANES=cross\nPARALLEL_START_LAYER=2\nRECUR_LAYERS=1,2", "cannot go back"},
+        {"PARALLEL_LANES=cross\nPARALLEL_START_LAYER=1\nRECUR_LAYERS=2,0,1", "cannot go back"},
         {"BIGRAM_VOCAB_SIZE=1", "needs at least 2 rows"},
         {"BIGRAM_VOCAB_SIZE=70000", "must be 0 to 65536"},
     };
