@@ -74,7 +74,7 @@ $(PROGRAMS): $(LIB)
 # Forward pass only, musl, optimised for size: every byte is counted against the 16,000,000.
 SIZE := -std=c17 -Os -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -fno-asynchronous-unwind-tables \
         -fno-stack-protector -fno-math-errno -fno-pie -fno-ivopts -fno-inline-functions-called-once \
-        -fno-caller-saves -DNDEBUG
+        -fno-caller-saves -DNDEBUG -fno-ident -flto
 RUNNER := stub/runner.c stub/runner_rt.c stub/lzma_dec.c stub/weights_dec.c $(wildcard kernels/cpu/*.c) \
           $(addprefix model/,bytes.c gpt.c gpt_load.c graph.c graph_plan.c graph_run.c recipe_check.c \
           score.c shard.c slot.c tensor.c text.c window.c)
@@ -106,9 +106,9 @@ $(B)/stub/runner: $(RUNNER_O)
 $(B)/stub/runner_full: $(FULL_O)
 $(B)/stub/runner $(B)/stub/runner_full:
 	@mkdir -p $(@D)
-	$(Q)$(MUSL_CC) -nostartfiles -static -no-pie -s -Wl,--gc-sections,--build-id=none,-z,norelro,-z,noseparate-code $^ -o $@
+	$(Q)$(MUSL_CC) -nostartfiles -static -no-pie -s $(SIZE) -flto-partition=none -Wl,--gc-sections,--build-id=none,-z,norelro,-z,noseparate-code $^ -o $@
 
-$(B)/stub/loader: stub/loader.c stub/loader.ld stub/lzma_dec.c stub/lzma_dec.h stub/xxh64.c stub/format.h
+$(B)/stub/loader: stub/loader.c stub/loader.ld stub/code_dec.S stub/code_dec.h stub/xxh64.c stub/format.h
 	@mkdir -p $(@D)
 	$(Q)$(LOADER_CC) $(LOADER_FLAGS) stub/loader.c -o $@ && chmod +x $@
 

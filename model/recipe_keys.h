@@ -142,7 +142,8 @@
       "row scales are at least this/(2^(bits-1)-1); the records have 1")                           \
     K(INT, QUANT_KEEP_NUMEL, quant_keep_numel, 0,                                                  \
       "matrices up to this size stay fp16, as vectors always do; the records have 65536")          \
-    K(STR, QUANTIZER, quantizer, "record", "record: the settings below, as published")             \
+    K(STR, QUANTIZER, quantizer, "record",                                                         \
+      "record: as published, by the settings below; rd: by RD_*, to a number of bytes")            \
     K(STR, QUANT_METHOD, quant_method, "search",                                                   \
       "integers of the block matrices: search (rounding) or gptq")                                 \
     K(INT, GPTQ_CALIB_BATCHES, gptq_calib_batches, 64, "GPTQ: batches of calibration data")        \
@@ -163,4 +164,14 @@
     K(STR, COMPRESSOR, compressor, "brotli", "of the record's file: brotli, zstd, lzma or zlib")   \
     K(INT, COMPRESSOR_LEVEL, compressor_level, 0,                                                  \
       "its level; 0: brotli 11, zstd 22, lzma 6, zlib 9")                                          \
-    K(INT, BYTE_SHUFFLE, byte_shuffle, 0, "stride of the byte shuffle before it, 0: none")
+    K(INT, BYTE_SHUFFLE, byte_shuffle, 0, "stride of the byte shuffle before it, 0: none")         \
+    K(INT, RD_TARGET_BYTES, rd_target_bytes, 0, "rd: bytes that the finished file may have")       \
+    K(INT, RD_STATES, rd_states, 256, "rd: states of the trellis, 4 to 256; 0: plain rounding")    \
+    K(STR, RD_STEPS, rd_steps, "fisher",                                                           \
+      "rd: steps from what errors cost (fisher) or from the rows' deviations (row)")               \
+    K(INT, RD_TUNE, rd_tune, 1, "rd: 1: steps of each kind of matrix tuned on the divergence")     \
+    K(NUM, RD_EMBED_SHARE, rd_embed_share, 0,                                                      \
+      "rd: multiplier of the steps of embedding and head; 0: as RD_TUNE has it")                   \
+    K(INT, RD_CALIB_TOKENS, rd_calib_tokens, 65536,                                                \
+      "rd: tokens of training data to calibrate with")                                             \
+    K(INT, RD_KL_TOKENS, rd_kl_tokens, 16384, "rd: tokens to measure the divergence on")

@@ -31,24 +31,24 @@ static const size_t CACHE = (size_t)1 << 30;
 
 enum err_code slot_check(const struct recipe *r, struct err *e)
 {
-    const struct recipe_range range[] = {
-        {"SLOT_STEPS", r->slot_steps, 0, 100000},
-        {"SLOT_BATCH_SEQS", r->slot_batch_seqs, 1, 65536},
-        {"SLOT_SHARED", r->slot_shared, 0, 1},
-        {"SLOT_AFTER_TTT", r->slot_after_ttt, 0, 1},
+    static const struct recipe_range range[] = {
+        RECIPE_RANGE(SLOT_STEPS, slot_steps, 0, 100000),
+        RECIPE_RANGE(SLOT_BATCH_SEQS, slot_batch_seqs, 1, 65536),
+        RECIPE_RANGE(SLOT_SHARED, slot_shared, 0, 1),
+        RECIPE_RANGE(SLOT_AFTER_TTT, slot_after_ttt, 0, 1),
     };
-    enum err_code rc = recipe_ranges(range, sizeof range / sizeof range[0], e);
+    enum err_code rc = recipe_ranges(r, range, sizeof range / sizeof range[0], e);
     if (rc)
         return rc;
     if (!(r->slot_lr >= 0 && r->slot_lr <= 1e6))
-        return err_set(e, ERR_USAGE, "SLOT_LR: must be 0 to 1000000");
+        return recipe_refuse(e, "SLOT_LR: must be 0 to 1000000");
     if (!(r->slot_lr_min <= r->slot_lr))
-        return err_set(e, ERR_USAGE,
-                       "SLOT_LR_MIN: must be at most SLOT_LR; below 0 the rate is constant");
+        return recipe_refuse(e,
+                             "SLOT_LR_MIN: must be at most SLOT_LR; below 0 the rate is constant");
     if (!(r->slot_wd >= 0 && r->slot_wd <= 1e6))
-        return err_set(e, ERR_USAGE, "SLOT_WD: must be 0 to 1000000");
+        return recipe_refuse(e, "SLOT_WD: must be 0 to 1000000");
     if (!(r->slot_eps >= 1e-30 && r->slot_eps <= 1))
-        return err_set(e, ERR_USAGE, "SLOT_EPS: must be 1e-30 to 1"); /* 0 / (0 + eps) happens */
+        return recipe_refuse(e, "SLOT_EPS: must be 1e-30 to 1"); /* 0 / (0 + eps) happens */
     return ERR_OK;
 }
 

@@ -8,25 +8,28 @@ static const double PI = 0x1.921fb54442d18p+1, CLIP_EPS = 1e-6;
 
 enum err_code ttt_check(const struct recipe *r, struct err *e)
 {
-    const struct recipe_range range[] = {
-        {"TTT_EPOCHS", r->ttt_epochs, 0, 1000},
-        {"TTT_CHUNK_TOKENS", r->ttt_chunk_tokens, 1, INT64_C(1) << 40},
-        {"TTT_BATCH_SEQS", r->ttt_batch_seqs, 1, 65536},
-        {"TTT_FREEZE_BLOCKS", r->ttt_freeze_blocks, 0, r->num_layers},
+    static const struct recipe_range range[] = {
+        RECIPE_RANGE(TTT_EPOCHS, ttt_epochs, 0, 1000),
+        RECIPE_RANGE(TTT_CHUNK_TOKENS, ttt_chunk_tokens, 1, INT32_MAX),
+        RECIPE_RANGE(TTT_BATCH_SEQS, ttt_batch_seqs, 1, 65536),
+        RECIPE_RANGE(TTT_FREEZE_BLOCKS, ttt_freeze_blocks, 0, RECIPE_LAYERS_MAX),
     };
-    enum err_code rc = recipe_ranges(range, sizeof range / sizeof range[0], e);
+    enum err_code rc = recipe_ranges(r, range, sizeof range / sizeof range[0], e);
     if (rc)
         return rc;
+    if (r->ttt_freeze_blocks > r->num_layers)
+        return recipe_refuse(e, "TTT_FREEZE_BLOCKS=%lld: there are %lld blocks",
+                             (long long)r->ttt_freeze_blocks, (long long)r->num_layers);
     if ((size_t)r->ttt_chunk_tokens < recipe_eval_len(r))
-        return err_set(e, ERR_USAGE,
-                       "TTT_CHUNK_TOKENS=%lld: shorter than a row of %zu, nothing would be trained",
-                       (long long)r->ttt_chunk_tokens, recipe_eval_len(r));
+        return recipe_refuse(
+            e, "TTT_CHUNK_TOKENS=%lld: shorter than a row of %zu, nothing would be trained",
+            (long long)r->ttt_chunk_tokens, recipe_eval_len(r));
     if (!(r->ttt_lr >= 0 && r->ttt_lr <= 1e6))
-        return err_set(e, ERR_USAGE, "TTT_LR: must be 0 to 1000000");
+        return recipe_refuse(e, "TTT_LR: must be 0 to 1000000");
     if (!(r->ttt_momentum >= 0 && r->ttt_momentum < 1))
-        return err_set(e, ERR_USAGE, "TTT_MOMENTUM: must be at least 0 and below 1");
+        return recipe_refuse(e, "TTT_MOMENTUM: must be at least 0 and below 1");
     if (!(r->ttt_grad_clip >= 0))
-        return err_set(e, ERR_USAGE, "TTT_GRAD_CLIP: must not be negative; 0 is no clipping");
+        return recipe_refuse(e, "TTT_GRAD_CLIP: must not be negative; 0 is no clipping");
     return ERR_OK;
 }
 

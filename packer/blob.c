@@ -8,6 +8,7 @@
 
 #include "model/file.h"
 #include "model/reader.h"
+#include "stub/code_dec.h"
 #include "stub/lzma_dec.h"
 #include "stub/weights_dec.h"
 #include "stub/xxh64.h"
@@ -137,8 +138,9 @@ static const struct {
 } rule[] = {
     [KIND_LOADER] = {1u << CODEC_NONE, 1 << 20},
     [KIND_HEADER] = {1u << CODEC_NONE, HDR_BYTES + SECTIONS_MAX *SEC_BYTES},
-    [KIND_RUNNER] = {1u << CODEC_LZMA, RUNNER_RAW_MAX},
-    [KIND_WEIGHTS] = {1u << CODEC_NONE | 1u << CODEC_LZMA | 1u << CODEC_ZSTD | 1u << CODEC_RANGE,
+    [KIND_RUNNER] = {1u << CODEC_LZMA | 1u << CODEC_CODE, RUNNER_RAW_MAX},
+    [KIND_WEIGHTS] = {1u << CODEC_NONE | 1u << CODEC_LZMA | 1u << CODEC_ZSTD | 1u << CODEC_RANGE |
+                          1u << CODEC_CM,
                       WEIGHTS_RAW_MAX},
     [KIND_BYTE_TABLE] = {1u << CODEC_NONE | 1u << CODEC_LZMA, BYTE_TABLE_RAW_MAX},
     [KIND_RECIPE] = {1u << CODEC_NONE | 1u << CODEC_LZMA, RECIPE_RAW_MAX},
@@ -150,7 +152,8 @@ static bool params_sound(const struct blob_section *s)
     static const uint8_t zero[8];
     switch (s->codec) {
     case CODEC_LZMA:
-    case CODEC_RANGE: /* of the stream's head */
+    case CODEC_RANGE:
+    case CODEC_CM: /* of the stream's head */
         return s->params[PARAM_LC] + s->params[PARAM_LP] <= LCLP_MAX &&
                s->params[PARAM_PB] <= PB_MAX &&
                s->params[PARAM_FILTER] <= (s->kind == KIND_RUNNER ? FILTER_X86 : FILTER_NONE);
@@ -305,6 +308,11 @@ static bool decode_lzma(uint8_t *out, const struct blob_section *s, struct lzma 
     return true;
 }
 
+static bool decode_code(uint8_t *out, const struct blob_section *s, void *work)
+{
+    return code_dec(work, out, s->raw_size, s->data, s->size) == 0;
+}
+
 static bool decode_weights(uint8_t *out, const struct blob_section *s, void *work)
 {
     struct weights_cursor c;
@@ -325,7 +333,7 @@ enum err_code blob_decode(uint8_t **data, const struct blob_section *s, const ch
 {
     *data = NULL;
     uint8_t *out = malloc(s->raw_size);
-    void *work = malloc(WEIGHTS_WORK);
+    void *work = s->codec == CODEC_CODE ? calloc(1, CODE_WORK) : malloc(WEIGHTS_WORK);
     enum err_code rc = ERR_OK;
     bool ok = true;
     if (!out || !work) {
@@ -334,6 +342,8 @@ enum err_code blob_decode(uint8_t **data, const struct blob_section *s, const ch
     }
     if (s->kind == KIND_WEIGHTS)
         ok = decode_weights(out, s, work);
+    else if (s->codec == CODEC_CODE)
+        ok = decode_code(out, s, work);
     else if (s->codec == CODEC_LZMA)
         ok = decode_lzma(out, s, work);
     else

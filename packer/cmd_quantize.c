@@ -6,6 +6,7 @@
 
 #include "model/clock.h"
 #include "packer/commands.h"
+#include "packer/fit.h"
 #include "packer/ptz_write.h"
 #include "trainer/quant.h"
 
@@ -18,6 +19,7 @@ const char help_quantize[] =
     "recipe in the file: QUANT_*, GPTQ_*, MIXED_QUANT, N_INT6_LAYERS, PRUNE_*, COMPRESSOR...\n"
     "\n"
     "  -o FILE       the quantised weights\n"
+    "  --target-bytes N  fill a submission of N bytes: QUANTIZER=rd RD_TARGET_BYTES=N\n"
     "  --data DIR    training shards (*_train_*.bin) to calibrate with: QUANT_METHOD=gptq and\n"
     "                MIXED_QUANT=1 need them\n"
     "  --threads N   for calibration (default: all processors)\n"
@@ -27,7 +29,11 @@ const char help_quantize[] =
     "PRUNE_TARGET_BYTES zeroes integers of +-1 until the record's own file (COMPRESSOR) and\n"
     "PRUNE_CODE_BYTES fit.\n"
     "\n"
+    "QUANTIZER=rd needs --data and byte_table.bin beside the model (or --tokenizer, "
+    "--byte-table).\n"
+    "\n"
     "Example: packer quantize out/demo/model.safetensors -o five.safetensors QUANT_BITS=5\n"
+    "         packer quantize MODEL -o QUANT --data data --target-bytes 15999000\n"
     "         packer quantize MODEL -o QUANT --data data QUANT_METHOD=gptq GPTQ_CALIB_BATCHES=2\n";
 
 /* One line that is redrawn on a terminal; elsewhere a line every half minute. */
@@ -68,6 +74,9 @@ struct options {
     size_t settings;
     struct quant_tools tools;
     struct meter meter;
+    struct fit fit;
+    const char *tokenizer, *byte_table;
+    char target[64]; /* the setting of --target-bytes */
 };
 
 /* The size of the record's file, each trial announced: a slow compressor takes a minute. */
@@ -81,6 +90,20 @@ static enum err_code record_size(void *ctx, const struct recipe *r, const struct
     m->drawn = !m->quiet;
     enum err_code rc = ptz_size(r, t, n, bytes, e);
     meter_wipe(m);
+    return rc;
+}
+
+/* The size of a submission, with a note: encoding takes some seconds. */
+static enum err_code submission_size(void *ctx, const struct recipe *r, const struct tensor_view *t,
+                                     size_t n, uint64_t *bytes, struct err *e)
+{
+    struct options *o = ctx;
+    meter_wipe(&o->meter);
+    enum err_code rc = fit_size(&o->fit, r, t, n, bytes, e);
+    if (!rc && t && !o->meter.quiet)
+        fprintf(stderr, "a file of %llu bytes%s", (unsigned long long)*bytes,
+                o->meter.tty ? "\r" : "\n");
+    o->meter.drawn = !o->meter.quiet;
     return rc;
 }
 
@@ -100,19 +123,50 @@ static enum err_code parse_threads(size_t *n, const char *text, struct err *e)
     return ERR_OK;
 }
 
+/* --target-bytes: two settings, in the order of the command line as all others. */
+static enum err_code set_target(struct options *o, const char *text, struct err *e)
+{
+    int n = snprintf(o->target, sizeof o->target, "RD_TARGET_BYTES=%s", text);
+    if (n < 0 || (size_t)n >= sizeof o->target)
+        return err_set(e, ERR_USAGE, "--target-bytes: %s is no number of bytes", text);
+    o->setting[o->settings++] = "QUANTIZER=rd";
+    o->setting[o->settings++] = o->target;
+    return ERR_OK;
+}
+
+/* An option with a value. */
+static enum err_code set_option(struct options *o, const char *name, const char *value,
+                                struct err *e)
+{
+    if (!strcmp(name, "--threads"))
+        return parse_threads(&o->tools.threads, value, e);
+    if (!strcmp(name, "--target-bytes"))
+        return set_target(o, value, e);
+    *(!strcmp(name, "-o")            ? &o->out
+      : !strcmp(name, "--data")      ? &o->tools.data
+      : !strcmp(name, "--tokenizer") ? &o->tokenizer
+                                     : &o->byte_table) = value;
+    return ERR_OK;
+}
+
+static bool has_value(const char *option)
+{
+    static const char *const name[] = {"-o",          "--data",       "--threads", "--target-bytes",
+                                       "--tokenizer", "--byte-table", NULL};
+    for (size_t i = 0; name[i]; i++)
+        if (!strcmp(option, name[i]))
+            return true;
+    return false;
+}
+
 static enum err_code parse(struct options *o, int argc, char **argv, struct err *e)
 {
     for (int i = 0; i < argc; i++) {
         const char *a = argv[i];
-        bool value = !strcmp(a, "-o") || !strcmp(a, "--data") || !strcmp(a, "--threads");
-        if (value && ++i == argc)
-            return err_set(e, ERR_USAGE, "%s needs a value", a);
-        if (!strcmp(a, "-o")) {
-            o->out = argv[i];
-        } else if (!strcmp(a, "--data")) {
-            o->tools.data = argv[i];
-        } else if (!strcmp(a, "--threads")) {
-            enum err_code rc = parse_threads(&o->tools.threads, argv[i], e);
+        if (has_value(a)) {
+            if (++i == argc)
+                return err_set(e, ERR_USAGE, "%s needs a value", a);
+            enum err_code rc = set_option(o, a, argv[i], e);
             if (rc)
                 return rc;
         } else if (!strcmp(a, "--quiet")) {
@@ -142,9 +196,14 @@ enum err_code cmd_quantize(int argc, char **argv, struct err *e)
     o.tools.size = record_size;
     o.tools.progress = meter_show;
     o.tools.size_ctx = o.tools.progress_ctx = &o.meter;
+    o.tools.fit = submission_size;
+    o.tools.fit_ctx = &o;
     if (!(o.setting = malloc(((size_t)argc + 1) * sizeof *o.setting)))
         return err_nomem(e, "settings", (unsigned)argc * sizeof *o.setting);
     rc = parse(&o, argc, argv, e);
+    fit_init(&o.fit, o.in);
+    o.fit.job.tokenizer = o.tokenizer;
+    o.fit.job.byte_table = o.byte_table;
     if (!rc)
         rc = quant_file(o.in, o.out, o.setting, o.settings, &o.tools, &report, e);
     meter_wipe(&o.meter);

@@ -1,9 +1,11 @@
-/* codec.c - the choices of codec.h; lzma.c and range.c hold the encoders proper. */
+/* codec.c - the choices of codec.h; lzma.c, range.c and cm.c hold the encoders proper. */
 #include "packer/codec.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
+
+#include "packer/cm.h"
 
 void coded_free(struct coded *c)
 {
@@ -17,7 +19,8 @@ const char *codec_name(uint32_t codec)
                                        [CODEC_LZMA] = "lzma",
                                        [CODEC_ZSTD] = "zstd",
                                        [CODEC_RANGE] = "range",
-                                       [CODEC_CM] = "cm"};
+                                       [CODEC_CM] = "cm",
+                                       [CODEC_CODE] = "code"};
     return codec < sizeof name / sizeof *name ? name[codec] : "unknown";
 }
 
@@ -89,13 +92,17 @@ out:
     return rc;
 }
 
-/* Range coder, unless LZMA is smaller. */
-static enum err_code smaller(struct coded *c, const void *raw, size_t n, struct err *e)
+/* The smallest that a submission can decode. */
+static enum err_code smallest(struct coded *c, const void *raw, size_t n, struct err *e)
 {
-    struct coded lzma = {0};
-    enum err_code rc = coded_range(c, raw, n, e);
+    struct coded range = {0}, lzma = {0};
+    enum err_code rc = coded_cm(c, raw, n, e);
     if (!rc)
+        rc = coded_range(&range, raw, n, e);
+    if (!rc) {
+        keep_smaller(c, &range);
         rc = coded_lzma(&lzma, raw, n, LZMA_PROBE, false, e);
+    }
     /* The fast encoder is a few percent behind the thorough one. */
     if (!rc && lzma.size < c->size + c->size / 16) {
         coded_free(&lzma);
@@ -113,7 +120,7 @@ enum err_code coded_weights(struct coded *c, const void *raw, size_t n, int code
 {
     switch (codec) {
     case CODEC_AUTO:
-        return smaller(c, raw, n, e);
+        return smallest(c, raw, n, e);
     case CODEC_NONE:
         return coded_none(c, raw, n, e);
     case CODEC_LZMA:
@@ -122,6 +129,8 @@ enum err_code coded_weights(struct coded *c, const void *raw, size_t n, int code
         return coded_zstd(c, raw, n, e);
     case CODEC_RANGE:
         return coded_range(c, raw, n, e);
+    case CODEC_CM:
+        return coded_cm(c, raw, n, e);
     default:
         return err_set(e, ERR_USAGE, "codec %s cannot be written by this version",
                        codec_name((uint32_t)codec));

@@ -55,8 +55,9 @@ enum err_code coded_range(struct coded *c, const void *raw, size_t n, struct err
 enum err_code coded_zstd(struct coded *c, const void *raw, size_t n, struct err *e);
 
 /*
- * coded_weights - a payload with the codec asked for. CODEC_AUTO takes the smaller of range and
- * lzma; lzma is only tried in earnest when a probe with the fast encoder comes near.
+ * coded_weights - a payload with the codec asked for. CODEC_AUTO takes the smallest of cm, range
+ * and lzma, whose decoders every submission has; lzma is only tried in earnest when a probe with the
+ * fast encoder comes near. (The CPU runner has no decoder for zstd, so auto never takes that.)
  */
 enum { CODEC_AUTO = -1 };
 enum err_code coded_weights(struct coded *c, const void *raw, size_t n, int codec, struct err *e);

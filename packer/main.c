@@ -31,7 +31,7 @@ static const char help_pack[] =
     "\n"
     "  -o FILE             the submission\n"
     "  --target-bytes N    refuse to write more than N bytes (default 16000000)\n"
-    "  --codec CODEC       how weights are stored: auto (default), range, lzma, none, zstd\n"
+    "  --codec CODEC       how weights are stored: auto (default), cm, range, lzma, none, zstd\n"
     "                      (zstd is for comparison: the runner inside cannot decode it)\n"
     "  --runner cpu        the engine inside (default and only one so far)\n"
     "  --tokenizer FILE    SentencePiece model that the weights were trained with\n"
@@ -56,12 +56,10 @@ static enum err_code parse_codec(int *codec, const char *name, struct err *e)
     for (int c = CODEC_NONE; c <= CODEC_CM; c++)
         if (!strcmp(name, codec_name((uint32_t)c))) {
             *codec = c;
-            if (c == CODEC_CM)
-                return err_set(e, ERR_USAGE, "--codec cm: not built into this version; use range");
             return ERR_OK;
         }
-    return err_set(e, ERR_USAGE, "--codec %s: unknown, expected auto, range, lzma, zstd or none",
-                   name);
+    return err_set(e, ERR_USAGE,
+                   "--codec %s: unknown, expected auto, cm, range, lzma, zstd or none", name);
 }
 
 static enum err_code parse_bytes(size_t *n, const char *text, struct err *e)

@@ -10,6 +10,7 @@
 #include "model/recipe.h"
 #include "model/safetensors.h"
 #include "model/score.h"
+#include "packer/code.h"
 #include "packer/codec.h"
 #include "packer/payload.h"
 #include "packer/weights.h"
@@ -147,8 +148,8 @@ static enum err_code code_rest(struct coded c[PARTS], const struct pack_job *job
     bool full = false;
     if ((rc = code_recipe(&c[RECIPE], &full, job, f, e)) ||
         (rc = code_byte_table(&c[BYTE_TABLE], job, f, e)) ||
-        (rc = coded_lzma(&c[RUNNER], full ? job->runner_full : job->runner,
-                         full ? job->runner_full_n : job->runner_n, LZMA_SEARCH, true, e)))
+        (rc = coded_code(&c[RUNNER], full ? job->runner_full : job->runner,
+                         full ? job->runner_full_n : job->runner_n, e)))
         return rc;
     return job->with_source
                ? coded_lzma(&c[SOURCE], job->source, job->source_n, LZMA_QUICK, false, e)

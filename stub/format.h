@@ -63,7 +63,8 @@ enum codec {
     CODEC_LZMA = 1,  /* one raw LZMA1 stream; runner, weights, byte table, recipe, source */
     CODEC_ZSTD = 2,  /* one zstd frame; weights only, no decoder in the CPU runner */
     CODEC_RANGE = 3, /* stub/weights_dec.h; weights only */
-    CODEC_CM = 4,    /* reserved: context mixing; weights only */
+    CODEC_CM = 4,    /* stub/cm_dec.h; weights only */
+    CODEC_CODE = 5,  /* stub/code_dec.h; runner only */
 };
 
 /*

@@ -7,16 +7,16 @@
  * no data of its own; stub/loader.ld lays it out, headers included, and says how many bytes it has.
  *
  * Either the runner starts, or there is one line on standard error and exit status 3 (the file is
- * damaged) or 4 (the kernel refused something; its error number is printed).
+ * damaged) or 4 (the kernel refused something).
  *
  * Built with LOADER_HOSTED the same code is an ordinary function, load(), that tests run under the
- * sanitizers; only the two definitions below differ.
+ * sanitizers; only the system calls and the decoder (stub/code_dec.h) differ.
  */
 #include <stddef.h>
 #include <stdint.h>
 
+#include "stub/code_dec.h"
 #include "stub/format.h"
-#include "stub/lzma_dec.c"
 #include "stub/xxh64.c"
 
 /* System calls by number, and the few constants they need, as <sys/syscall.h> and friends have
@@ -42,7 +42,11 @@ enum {
     STATUS_REFUSED = 4,
 };
 
+/* Out of line: the loader is built for size. */
+#define SMALL static __attribute__((noinline))
+
 #ifdef LOADER_HOSTED
+#define DECODE code_dec
 #include <errno.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -56,6 +60,8 @@ static long sys3(long number, long a, long b, long c)
     return sys5(number, a, b, c, 0, 0);
 }
 #else
+#define DECODE code_dec_small
+__asm__(".include \"stub/code_dec.S\"");
 static inline long sys3(long number, long a, long b, long c)
 {
     __asm__ volatile("syscall" : "+a"(number) : "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
@@ -75,36 +81,22 @@ static inline long sys5(long number, long a, long b, long c, long d, long e)
 }
 #endif
 
-SMALL void say(const char *text, size_t n)
-{
-    sys3(SYS_WRITE, STDERR, (long)text, (long)n);
-}
+#define DAMAGED "file damaged\n"
+#define REFUSED "cannot start\n"
+_Static_assert(sizeof REFUSED == sizeof DAMAGED, "quit() knows one length");
 
-SMALL _Noreturn void leave(int status)
+SMALL _Noreturn void quit(long text, long status)
 {
+    sys3(SYS_WRITE, STDERR, text, sizeof DAMAGED - 1);
     sys3(SYS_EXIT_GROUP, status, 0, 0);
     __builtin_unreachable();
 }
 
-enum { ERRNO_FBIG = 27 };
-
-#define DAMAGED "submission: file is damaged\n"
-#define REFUSED "submission: cannot start, errno "
-
 /* Passes on the result of a system call that has to work. */
 SMALL long need(long result)
 {
-    if ((unsigned long)result > -4096ul) {
-        unsigned left = (unsigned)-result;
-        char line[8], *digit = line + sizeof line - 1;
-        *digit = '\n';
-        do
-            *--digit = (char)('0' + left % 10);
-        while (left /= 10);
-        say(REFUSED, sizeof REFUSED - 1);
-        say(digit, (size_t)(line + sizeof line - digit));
-        leave(STATUS_REFUSED);
-    }
+    if ((unsigned long)result > -4096ul)
+        quit((long)REFUSED, STATUS_REFUSED);
     return result;
 }
 
@@ -157,7 +149,6 @@ static int sound(const uint8_t *file, size_t file_size, size_t at)
  */
 TINY _Noreturn void load(const char *path, size_t loader_bytes, const long *args)
 {
-    struct lzma work;
     long fd;
     do /* started with standard input closed it is 0, which to the runner means that nobody set it
         */
@@ -167,28 +158,27 @@ TINY _Noreturn void load(const char *path, size_t loader_bytes, const long *args
     const uint8_t *file = map(NULL, file_size, PAGES_READ, PAGES_PRIVATE, fd);
     if (!sound(file, file_size, loader_bytes)) {
     damaged:
-        say(DAMAGED, sizeof DAMAGED - 1);
-        leave(STATUS_DAMAGED);
+        quit((long)DAMAGED, STATUS_DAMAGED);
     }
 
     const uint8_t *s = file + loader_bytes + RUNNER_ENTRY;
     OPAQUE(s);
     size_t raw = load32(s + SEC_RAW_SIZE);
-    size_t size = load64(s + SEC_SIZE);
-    uint8_t *runner = map(NULL, raw, PAGES_READ | PAGES_WRITE, PAGES_PRIVATE | PAGES_ANONYMOUS, -1);
-    if (lzma_dec(&work, runner, raw, file + load64(s + SEC_OFFSET), size, load32(s + SEC_PARAMS)) !=
-        size)
+    /* The workspace, the runner, and room for the descriptor and a byte, should raw be too small.
+     */
+    uint8_t *work = map(NULL, CODE_WORK + raw + 4096, PAGES_READ | PAGES_WRITE,
+                        PAGES_PRIVATE | PAGES_ANONYMOUS, -1);
+    uint8_t *runner = work + CODE_WORK;
+    if (DECODE(work, runner, raw, file + load64(s + SEC_OFFSET), load64(s + SEC_SIZE)))
         goto damaged;
-    if (s[SEC_PARAMS + PARAM_FILTER])
-        x86_undo(runner, raw);
-    /* A mapping has at least a page, so there is room for the descriptor whatever raw is. */
     __builtin_memcpy(runner + RUNNER_FD_AT, &fd, 4);
 
-    long memory = sys3(SYS_MEMFD_CREATE, (long)"", MEMFD_CLOEXEC | MEMFD_EXEC, 0);
-    if (memory < 0)
-        memory = need3((long)"", MEMFD_CLOEXEC, 0, SYS_MEMFD_CREATE);
+    long memory, flags = MEMFD_CLOEXEC | MEMFD_EXEC;
+    do /* without a descriptor, write has the error */
+        memory = sys3(SYS_MEMFD_CREATE, (long)"", flags, 0);
+    while (memory < 0 && (flags -= MEMFD_EXEC) > 0);
     if (need3(memory, (long)runner, (long)raw, SYS_WRITE) != (long)raw)
-        need(-ERRNO_FBIG); /* a limit on the size of files: execution would run off the end */
+        need(-1); /* a limit on the size of files: execution would run off the end */
     need(sys5(SYS_EXECVEAT, memory, (long)"", (long)(args + 1), (long)(args + *args + 2),
               FD_ITSELF));
     __builtin_unreachable();

@@ -69,6 +69,27 @@ bool weights_next(struct weights_cursor *c, struct tensor_view *t)
     return true;
 }
 
+/* ---- head of the range and the cm codec ------------------------------------------------------ */
+
+/*
+ * u32 raw size and u32 stored size of the head (the payload up to the end of the table), the head
+ * as an LZMA stream with the lc, lp, pb of params. The rest of the payload becomes zero.
+ */
+static bool decode_head(struct reader *r, const uint8_t *params, uint8_t *payload, size_t raw_size,
+                        void *work)
+{
+    uint32_t head_raw = reader_u32(r), head_size = reader_u32(r);
+    const uint8_t *head = reader_take(r, head_size);
+    struct weights_cursor c;
+    if (r->bad || head_raw > raw_size ||
+        lzma_dec(work, payload, head_raw, head, head_size, le32(params)) != head_size)
+        return false;
+    for (size_t i = head_raw; i < raw_size; i++)
+        payload[i] = 0; /* padding */
+    weights_open(&c, payload, raw_size);
+    return !c.bad && c.table_end == head_raw;
+}
+
 /* ---- range codec ---------------------------------------------------------------------------- */
 
 struct range_dec {
@@ -99,36 +120,39 @@ static unsigned read_symbol(void *coder, const struct freq *f, unsigned unused)
     return symbol;
 }
 
-/*
- * u32 raw size and u32 stored size of the head (the payload up to the end of the table), the head
- * as an LZMA stream with the lc, lp, pb of params, then the data of all tensors through the range
- * coder.
- */
+/* Behind the head the data of all tensors through the range coder. */
 static bool decode_range(const uint8_t *params, const uint8_t *in, size_t in_n, uint8_t *payload,
                          size_t raw_size, void *work)
 {
     struct reader r = reader_init(in, in_n);
-    uint32_t head_raw = reader_u32(&r), head_size = reader_u32(&r);
-    const uint8_t *head = reader_take(&r, head_size);
     struct weights_cursor c;
     struct tensor_view t;
-    if (r.bad || head_raw > raw_size ||
-        lzma_dec(work, payload, head_raw, head, head_size, le32(params)) != head_size)
-        return false;
-    for (size_t i = head_raw; i < raw_size; i++)
-        payload[i] = 0; /* padding */
-    weights_open(&c, payload, raw_size);
-    if (c.table_end != head_raw)
+    if (!decode_head(&r, params, payload, raw_size, work))
         return false;
 
     struct range_model *m = work;
     struct range_dec d = {.in = r.at, .end = r.end, .range = UINT32_MAX};
     range_model_init(m);
+    weights_open(&c, payload, raw_size);
     for (int i = 0; i < 4; i++)
         shift_in(&d);
     while (weights_next(&c, &t))
         range_tensor(m, &t, payload + (t.data - payload), 0, 0, read_symbol, &d);
     return !c.bad && d.in == d.end;
+}
+
+/* ---- cm codec ------------------------------------------------------------------------------- */
+
+#include "stub/cm_dec.c"
+
+static bool decode_cm(const uint8_t *params, const uint8_t *in, size_t in_n, uint8_t *payload,
+                      size_t raw_size, void *work)
+{
+    struct cm_file f;
+    bool good = cm_open(&f, params, in, in_n, payload, raw_size, work);
+    for (unsigned s = 1; good && s <= f.streams; s++)
+        good = cm_stream(&f, s, work);
+    return good;
 }
 
 bool weights_decode(uint32_t codec, const uint8_t *params, const uint8_t *in, size_t in_n,
@@ -143,6 +167,8 @@ bool weights_decode(uint32_t codec, const uint8_t *params, const uint8_t *in, si
         return lzma_dec(work, payload, raw_size, in, in_n, le32(params)) == in_n;
     case CODEC_RANGE:
         return decode_range(params, in, in_n, payload, raw_size, work);
+    case CODEC_CM:
+        return decode_cm(params, in, in_n, payload, raw_size, work);
     default:
         return false;
     }

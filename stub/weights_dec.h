@@ -36,12 +36,12 @@ struct weights_cursor {
 };
 
 /* Bytes of workspace that weights_decode needs, aligned to 8, whatever the codec. */
-#define WEIGHTS_WORK ((size_t)1 << 20)
+#define WEIGHTS_WORK ((size_t)3 << 20)
 
 /*
  * weights_decode - decode the stored bytes of a weight section.
  *
- *   codec    CODEC_NONE, CODEC_LZMA or CODEC_RANGE; others are refused
+ *   codec    CODEC_NONE, CODEC_LZMA, CODEC_RANGE or CODEC_CM; others are refused
  *   params   [8] the codec parameters of the section entry (SEC_PARAMS)
  *   in       [in_n] the stored bytes
  *   payload  [raw_size] out, aligned to 8; must not overlap in
@@ -49,7 +49,7 @@ struct weights_cursor {
  *
  * Returns false when the codec is not built in or the bytes are damaged: then payload holds
  * garbage. True promises that all of in was used and payload filled, not that its table is sound:
- * the cursor says that. Time is bounded by in_n + raw_size.
+ * the cursor says that. Time is bounded by in_n + raw_size (of codec cm: by what cm_dec.h says).
  */
 bool weights_decode(uint32_t codec, const uint8_t *params, const uint8_t *in, size_t in_n,
                     uint8_t *payload, size_t raw_size, void *work);

@@ -21,6 +21,7 @@
 #include "model/recipe.h"
 #include "trainer/hessian.h"
 #include "trainer/prune.h"
+#include "trainer/rd_report.h"
 
 /* How the clip of a row (the magnitude that becomes `levels`) is found. */
 enum quant_clip {
@@ -126,6 +127,8 @@ struct quant_report {
     uint64_t prune_target;   /* PRUNE_TARGET_BYTES; 0: no pruning was asked for */
     bool prune_left_out;     /* it was, but nothing could measure the record's file */
     struct prune_result prune;
+    struct rd_report
+        rd; /* QUANTIZER=rd: everything but numel, raw_bytes and coded_bytes is there */
 };
 
 void quant_report_free(struct quant_report *r); /* accepts a zeroed struct */
@@ -182,6 +185,10 @@ struct quant_tools {
     enum err_code (*size_check)(const struct recipe *r, struct err *e);
     quant_size *size; /* as in quant_with */
     void *size_ctx;
+    /* fit - QUANTIZER=rd: bytes of the finished submission with these tensors (rd.h). It is given
+     * the model's file first, with n = 0 and t = NULL, and may then refuse. */
+    quant_size *fit;
+    void *fit_ctx;
     void (*progress)(void *ctx, const char *what, size_t done, size_t all); /* may be NULL */
     void *progress_ctx;
 };

@@ -7,12 +7,13 @@
 #include "trainer/gptq.h"
 #include "trainer/mixed.h"
 #include "trainer/quant.h"
+#include "trainer/rd.h"
 
 enum { NAME = sizeof((struct gpt_param *)0)->name, FULL_NAME = NAME + 8 }; /* and ".scale" */
 
 bool quant_needs_data(const struct recipe *r)
 {
-    return r->mixed_quant || !strcmp(r->quant_method, "gptq");
+    return rd_wanted(r) || r->mixed_quant || !strcmp(r->quant_method, "gptq");
 }
 
 /* ---- settings ---- */
@@ -71,8 +72,7 @@ enum err_code quant_check(const struct recipe *r, struct err *e)
         {"GPTQ_COLLECT_DAMP", r->gptq_collect_damp, 1000},
     };
     enum err_code rc = ERR_OK;
-    if (strcmp(r->quantizer, "record"))
-        return err_set(e, ERR_USAGE, "QUANTIZER=%s: must be record", r->quantizer);
+    rc = rd_check(r, e);
     for (size_t i = 0; i < sizeof range / sizeof range[0] && !rc; i++)
         rc = check_range(range[i].key, range[i].x, range[i].low, range[i].high, e);
     for (size_t i = 0; i < sizeof word / sizeof word[0] && !rc; i++)
@@ -84,7 +84,7 @@ enum err_code quant_check(const struct recipe *r, struct err *e)
     if (!rc && r->mixed_quant && r->quant_bits != 6)
         rc = err_set(e, ERR_USAGE, "MIXED_QUANT=1 mixes int6 and int5: QUANT_BITS=%lld must be 6",
                      (long long)r->quant_bits);
-    if (!rc && quant_needs_data(r) && r->gptq_batch_tokens % r->train_seq_len)
+    if (!rc && quant_needs_data(r) && !rd_wanted(r) && r->gptq_batch_tokens % r->train_seq_len)
         rc = err_set(e, ERR_USAGE, "GPTQ_BATCH_TOKENS=%lld: no multiple of TRAIN_SEQ_LEN=%lld",
                      (long long)r->gptq_batch_tokens, (long long)r->train_seq_len);
     return rc;
@@ -430,6 +430,10 @@ enum err_code quant_write(const struct gpt *m, const float *params, const struct
 {
     struct draft d = {.r = r, .with = with};
     enum err_code rc;
+    if (rd_wanted(r)) {
+        struct rd_with rd = {.calib = with ? with->calib : NULL};
+        return rd_write(m, params, r, meta, nmeta, path, &rd, rep, e);
+    }
     if ((rc = quant_check(r, e)) || (rc = draft_init(&d, m, params, e)) ||
         (quant_needs_data(r) && (rc = calibrate(&d, m, params, e))) || (rc = quantise_all(&d, e)) ||
         (r->prune_target_bytes > 0 && (rc = prune(&d, e))) ||

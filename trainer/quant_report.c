@@ -6,6 +6,7 @@
 void quant_report_free(struct quant_report *r)
 {
     free(r->line);
+    rd_report_free(&r->rd);
     *r = (struct quant_report){0};
 }
 
@@ -88,6 +89,10 @@ static void print_pruning(const struct quant_report *r, FILE *out)
 void quant_report_print(const struct quant_report *r, FILE *out)
 {
     struct columns c = columns_of(r);
+    if (r->rd.line) {
+        rd_report_print(&r->rd, out);
+        return;
+    }
     print_head(&c, out);
     for (size_t i = 0; i < r->count; i++)
         print_line(&c, &r->line[i], out);

@@ -4,7 +4,7 @@
 
 #include "model/safetensors.h"
 #include "trainer/calib.h"
-#include "trainer/quant.h"
+#include "trainer/rd.h"
 
 /* Is this a key of quantisation? */
 static bool is_quant_key(const char *setting)
@@ -57,13 +57,23 @@ static enum err_code write_with(const struct gpt *m, const float *params, const 
         c.progress = tools->progress;
         c.progress_ctx = tools->progress_ctx;
     }
-    if (!rc && with.size && r->prune_target_bytes > 0)
+    if (!rc && with.size && r->prune_target_bytes > 0 && !rd_wanted(r))
         rc = tools->size_check(r, e);
     if (!rc && tools && tools->data && quant_needs_data(r)) {
         if (!(rc = kern_cpu(&c.k, tools->threads, e)) && !(rc = loader_open(&l, r, tools->data, e)))
             with.calib = &c;
     }
-    if (!rc)
+    struct rd_with rd = {.calib = with.calib};
+    if (tools) {
+        rd.threads = tools->threads;
+        rd.size = tools->fit;
+        rd.size_ctx = tools->fit_ctx;
+    }
+    if (!rc && rd_wanted(r) && rd.size && rd.calib)
+        rc = rd.size(rd.size_ctx, r, NULL, 0, NULL, e);
+    if (!rc && rd_wanted(r))
+        rc = rd_write(m, params, r, meta, nmeta, out, &rd, rep, e);
+    else if (!rc)
         rc = quant_write(m, params, r, meta, nmeta, out, &with, rep, e);
     loader_close(&l);
     kern_free(c.k);

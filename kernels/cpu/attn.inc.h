@@ -115,9 +115,8 @@ static void attn_copy(float *dst, size_t ld, size_t rows, const float *src, size
 {
     for (size_t r = 0; r < rows; r++, dst += ld) {
         size_t have = r < n ? dim : 0;
-        rows_copy(dst, src + r * stride, have);
-        for (size_t i = have; i < ld; i++)
-            dst[i] = 0.0f;
+        memcpy(dst, src + r * stride, have * sizeof *dst);
+        memset(dst + have, 0, (ld - have) * sizeof *dst);
     }
 }
 
@@ -128,16 +127,22 @@ static void attn_copy(float *dst, size_t ld, size_t rows, const float *src, size
 static void attn_store(float *dst, size_t stride, const float *src, size_t ld, size_t n, size_t dim,
                        bool add)
 {
+#ifdef KERN_ONCE
+    for (size_t i = 0; i < n; i++)
+        for (size_t d = 0; d < dim; d++)
+            dst[i * stride + d] = src[d * ld + i] + (add ? dst[i * stride + d] : 0);
+#else
     for (size_t d = 0; d < dim; d += 16)
         for (size_t i = 0; i < n; i += 4) {
             v16 col[4];
             v16_load_cols4(src + d * ld + i, ld, col);
             for (size_t q = 0; q < cpu_min(4, n - i); q++) {
-                size_t lanes = rows_lanes(d, dim);
+                size_t lanes = vec_lanes(d, dim);
                 float *to = dst + (i + q) * stride + d;
-                rows_put(to, v16_add(col[q], add ? rows_get(to, lanes) : v16_zero()), lanes);
+                vec_put(to, v16_add(col[q], add ? vec_get(to, lanes) : v16_zero()), lanes);
             }
         }
+#endif
 }
 
 struct attn_job {
@@ -168,47 +173,31 @@ static size_t attn_fwd_floats(const struct kern_attn *a, size_t ld)
     return 2 * attn_keys(a->tk) * ld + ATTN_NR * (a->head_dim + ATTN_ROWS + ld + 3);
 }
 
-/* The outputs of sixteen queries times a factor each. */
-static void attn_scale(const struct attn_panel *w, size_t c, const float *factor)
+/* The outputs of all queries of a panel times a factor each. */
+static void attn_scale(const struct attn_panel *w, const float *factor)
 {
-    float *o = w->o + c;
-    v16 f = v16_load(factor);
-    for (size_t d = 0; d < w->ld; d++, o += ATTN_NR)
-        v16_store(o, v16_mul(v16_load(o), f));
+    for (size_t d = 0; d < w->ld; d++)
+        vec_mul(w->o + d * ATTN_NR, w->o + d * ATTN_NR, factor, ATTN_NR);
 }
 
 /*
- * Sixteen queries (column c of the panel) meet the first `keys` keys of a block. Four maxima hide
- * the latency of max.
+ * Sixteen queries (column c of the panel) meet the first `keys` keys of a block; fade[16] is what
+ * becomes of their sums and outputs so far.
  */
 static void attn_softmax(const struct attn_panel *w, size_t c, size_t keys, bool diagonal,
-                         float scale)
+                         float scale, float *fade)
 {
-    v16 old = v16_load(w->m + c), pos = v16_load(w->pos + c);
-    float *s = w->s + c;
-    _Alignas(64) float top[4 * 16], fade[16], part[17 * 16] = {0};
-    for (size_t i = 0; i < 4 * 16; i += 16)
-        v16_store(top + i, old);
-    for (size_t j = 0; j < keys; j++) {
-        float *t = top + j % 4 * 16;
-        v16 x = v16_mul(v16_set1(scale), v16_load(s + j * ATTN_NR));
-        if (diagonal)
-            x = v16_sel_gt(v16_set1((float)j), pos, v16_set1(-INFINITY), x);
-        v16_store(s + j * ATTN_NR, x);
-        v16_store(t, v16_max(x, v16_load(t)));
-    }
-    for (size_t i = 16; i < 4 * 16; i += 16)
-        v16_store(top, v16_max(v16_load(top + i), v16_load(top)));
-    v16_store(fade, old);
-    rows_exp(fade, 0, 1, top, part + 16 * 16, 1);
-    rows_exp(s, ATTN_NR, keys, top, part, 16);
-    for (size_t h = 8; h; h /= 2)
-        for (size_t i = 0; i < h * 16; i += 16)
-            v16_store(part + i, v16_add(v16_load(part + i), v16_load(part + i + h * 16)));
-    v16_store(w->l + c, v16_fma(v16_load(w->l + c), v16_load(fade), v16_load(part)));
-    v16_store(w->m + c, v16_load(top));
-    v16_store(w->pos + c, v16_sub(pos, v16_set1(ATTN_KEYS)));
-    attn_scale(w, c, fade);
+    float *s = w->s + c, *l = w->l + c, *m = w->m + c;
+    _Alignas(64) float part[17 * 16] = {0};
+    memcpy(fade, m, 16 * sizeof *m);
+    vec_max(s, ATTN_NR, keys, scale, diagonal ? w->pos + c : NULL, m);
+    vec_exp(fade, 0, 1, m, part + 16 * 16, 1);
+    vec_exp(s, ATTN_NR, keys, m, part, 16);
+    for (size_t h = 8 * 16; h >= 16; h /= 2)
+        vec_add(part, part, part + h, h);
+    vec_fma(l, l, fade, part, 16, false);
+    for (size_t i = 0; i < 16; i++)
+        w->pos[c + i] -= ATTN_KEYS;
 }
 
 /* The panel of queries j0 ... of head h of sequence b, from its q to its o and lse. */
@@ -219,8 +208,8 @@ static void attn_run_panel(const struct kern_attn *a, const struct attn_panel *w
     size_t at = (b * a->tq + j0) * stride + h * a->head_dim;
     size_t first = a->q0 + j0, seen = first + n; /* keys that the last query sees */
     pack_b(w->q, a->q + at, stride, true, a->head_dim, n);
-    for (size_t i = 0; i < w->ld * ATTN_NR; i += 16)
-        v16_store(w->o + i, v16_zero());
+    _Alignas(64) float factor[ATTN_NR];
+    memset(w->o, 0, w->ld * ATTN_NR * sizeof *w->o);
     for (size_t i = 0; i < ATTN_NR; i++) {
         w->m[i] = -INFINITY;
         w->l[i] = 0.0f;
@@ -231,18 +220,17 @@ static void attn_run_panel(const struct kern_attn *a, const struct attn_panel *w
         attn_gemm(w->s, ATTN_NR, w->k + key * w->ld, w->ld, 1, w->q, ATTN_NR, keys, ATTN_NR,
                   a->head_dim, false);
         for (size_t c = 0; c < ATTN_NR; c += 16)
-            attn_softmax(w, c, keys, key + ATTN_KEYS > first + 1, a->scale);
+            attn_softmax(w, c, keys, key + ATTN_KEYS > first + 1, a->scale, factor + c);
+        attn_scale(w, factor);
         attn_gemm(w->o, ATTN_NR, w->v + key * w->ld, 1, w->ld, w->s, ATTN_NR, a->head_dim, ATTN_NR,
                   keys, true);
     }
-    for (size_t c = 0; c < ATTN_NR; c += 16) {
-        float inv[16];
-        v16_store(inv, v16_div(v16_set1(1.0f), v16_load(w->l + c)));
-        attn_scale(w, c, inv);
-    }
+    for (size_t i = 0; i < ATTN_NR; i++)
+        factor[i] = 1.0f / w->l[i];
+    attn_scale(w, factor);
     attn_store(a->o + at, stride, w->o, ATTN_NR, n, a->head_dim, false);
     if (a->lse)
-        rows_lse(a->lse + (b * a->heads + h) * a->tq + j0, w->m, w->l, n);
+        vec_lse(a->lse + (b * a->heads + h) * a->tq + j0, w->m, w->l, n);
 }
 
 /*

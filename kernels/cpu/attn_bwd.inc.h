@@ -56,8 +56,8 @@ static void attn_row_terms(const struct kern_attn *a, const struct attn_back *w,
         if (r < a->tq) {
             const float *o = a->o + ((b * a->tq + r) * a->heads + h) * a->head_dim;
             for (size_t c = 0; c < a->head_dim; c += 16) {
-                size_t n = rows_lanes(c, a->head_dim);
-                d = v16_fma(rows_get(go + r * w->ld + c, n), rows_get(o + c, n), d);
+                size_t n = vec_lanes(c, a->head_dim);
+                d = v16_fma(vec_get(go + r * w->ld + c, n), vec_get(o + c, n), d);
             }
         }
         w->d[i * w->rows + r] = v16_sum(d);
@@ -151,9 +151,9 @@ static void attn_bwd_task(void *ctx, size_t task, size_t thread)
         float *dq = a->dq + (b * a->tq * a->heads + g * group + h) * dim;
         for (size_t r = 0; r < a->tq; r++)
             for (size_t d = 0; d < dim; d += 16) {
-                size_t n = rows_lanes(d, dim);
-                v16 x = rows_get(w.dq + (h * rows + r) * ld + d, n);
-                rows_put(dq + r * a->heads * dim + d, v16_add(x, v16_zero()), n);
+                size_t n = vec_lanes(d, dim);
+                v16 x = vec_get(w.dq + (h * rows + r) * ld + d, n);
+                vec_put(dq + r * a->heads * dim + d, v16_add(x, v16_zero()), n);
             }
     }
 }

@@ -12,51 +12,45 @@
  *   COEF_GATE   dp0 += (dc0 - dc1*w) * (c0 * (1 - c0)), dw += dc1 * (1 - c0)
  */
 
-/* Sixteen values of w, ones where there is no w. */
-static v16 coef_w(const struct kern_coef *a, size_t i, size_t n)
-{
-    return a->w ? rows_get(a->w + i, n) : v16_set1(1.0f);
-}
-
 static float coef_scalar(const float *p)
 {
     return p ? *p : 1.0f;
 }
 
-/* 1 / (1 + exp(-x)) of n lanes. */
-static v16 coef_sigmoid(const float *x, size_t n)
+static float coef_sigmoid(float x)
 {
     static const float none[16];
-    float e[16], part[16] = {0};
-    v16 one = v16_set1(1.0f);
-    v16_store(e, v16_sub(v16_zero(), rows_get(x, n)));
-    rows_exp(e, 0, 1, none, part, 1);
-    return v16_div(one, v16_add(one, v16_load(e)));
+    float e[16] = {0 - x}, part[16] = {0};
+    vec_exp(e, 0, 1, none, part, 1);
+    return 1.0f / (1.0f + *e);
 }
 
 static void coef_fwd(struct kern *k, const struct kern_coef *a)
 {
-    float s = coef_scalar(a->p0);
-    v16 one = v16_set1(1.0f),
-        c0 = v16_set1(a->kind == COEF_SCALE ? a->f * s * coef_scalar(a->p1) : s);
+    float p0 = coef_scalar(a->p0), c0 = a->kind == COEF_SCALE ? a->f * p0 * coef_scalar(a->p1) : p0;
     (void)k;
-    for (size_t i = 0; i < a->dim; i += 16) {
-        size_t n = rows_lanes(i, a->dim);
-        v16 w = coef_w(a, i, n);
+    for (size_t i = 0; i < a->dim; i++) {
+        float w = a->w ? a->w[i] : 1.0f;
         if (a->kind == COEF_GATE)
-            c0 = coef_sigmoid(a->p0 + i, n);
-        rows_put(a->c0 + i, a->kind == COEF_SCALE ? v16_mul(c0, w) : c0, n);
+            c0 = coef_sigmoid(a->p0[i]);
+        a->c0[i] = a->kind == COEF_SCALE ? c0 * w : c0;
         if (a->kind != COEF_SCALE)
-            rows_put(a->c1 + i, v16_mul(v16_sub(one, c0), w), n);
+            a->c1[i] = (1.0f - c0) * w;
     }
 }
 
 #ifndef KERN_FORWARD_ONLY
+/* Sixteen values of w, ones where there is no w. */
+static v16 coef_w(const struct kern_coef *a, size_t i, size_t n)
+{
+    return a->w ? vec_get(a->w + i, n) : v16_set1(1.0f);
+}
+
 /* y += d where y is wanted. */
 static void coef_add(float *y, v16 d, size_t i, size_t n)
 {
     if (y)
-        rows_put(y + i, v16_add(rows_get(y + i, n), d), n);
+        vec_put(y + i, v16_add(vec_get(y + i, n), d), n);
 }
 
 static void coef_bwd(struct kern *k, const struct kern_coef *a)
@@ -66,19 +60,19 @@ static void coef_bwd(struct kern *k, const struct kern_coef *a)
     v16 one = v16_set1(1.0f), sum = v16_zero(), s = v16_set1(a->f * p0 * p1);
     (void)k;
     for (size_t i = 0; i < a->dim; i += 16) {
-        size_t n = rows_lanes(i, a->dim);
-        v16 d0 = rows_get(a->dc0 + i, n), w = coef_w(a, i, n);
+        size_t n = vec_lanes(i, a->dim);
+        v16 d0 = vec_get(a->dc0 + i, n), w = coef_w(a, i, n);
         if (a->kind == COEF_SCALE) {
             sum = v16_fma(d0, w, sum);
             coef_add(a->dw, v16_mul(s, d0), i, n);
             continue;
         }
-        v16 d1 = rows_get(a->dc1 + i, n);
+        v16 d1 = vec_get(a->dc1 + i, n);
         if (a->kind == COEF_LERP) {
             sum = v16_add(sum, v16_sub(d0, d1));
             continue;
         }
-        v16 g = rows_get(a->c0 + i, n), rest = v16_sub(one, g);
+        v16 g = vec_get(a->c0 + i, n), rest = v16_sub(one, g);
         coef_add(a->dp0, v16_mul(v16_sub(d0, v16_mul(d1, w)), v16_mul(g, rest)), i, n);
         coef_add(a->dw, v16_mul(d1, rest), i, n);
     }

@@ -39,6 +39,41 @@ struct cpu {
 };
 
 /* One table per instruction set; memory management and impl are NULL in it. */
+#ifdef KERN_FORWARD_ONLY
+/*
+ * The smallest build compiles the kernels once, for the processor that every machine has
+ * (isa_once.c), and for each instruction set only what costs time, the leaves: vec.inc.h, which
+ * describes them, and the micro-kernel (tile_micro.inc.h). cpu_level (0 portable, 1 AVX2, 2
+ * AVX-512) chooses, and not a table of functions: where indirect calls are not predicted (a defence
+ * against Spectre that containers may have on) they cost as much as a row takes. dispatch.c sets
+ * cpu_level, so all struct kern of a process have the same instruction set.
+ */
+#define CPU_LEAVES(LEAF)                                                                           \
+    LEAF(void, exp,                                                                                \
+         (float *x, size_t stride, size_t n, const float *top, float *part, size_t parts),         \
+         (x, stride, n, top, part, parts))                                                         \
+    LEAF(void, max,                                                                                \
+         (float *x, size_t stride, size_t n, float scale, const float *pos, float *top),           \
+         (x, stride, n, scale, pos, top))                                                          \
+    LEAF(void, softcap, (float *l, float *t, size_t n, float cap, float inv), (l, t, n, cap, inv)) \
+    LEAF(void, act, (float *y, float *f, float below, size_t n), (y, f, below, n))                 \
+    LEAF(float, dot, (const float *x, const float *y, size_t n), (x, y, n))                        \
+    LEAF(void, fma,                                                                                \
+         (float *y, const float *a, const float *b, const float *c, size_t n, bool one),           \
+         (y, a, b, c, n, one))
+#define CPU_LEAF(type, name, args, pass) type cpu_portable_##name args, cpu_avx2_##name args;
+CPU_LEAVES(CPU_LEAF)
+#undef CPU_LEAF
+typedef void cpu_micro(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
+                       size_t ldb, size_t k, bool accumulate);
+cpu_micro cpu_micro_portable, cpu_micro_avx2, cpu_micro_avx512;
+extern int cpu_level;
+extern const struct kern cpu_isa_once;
+
+/* Too rare to matter: isa_portable.c has them for all machines. */
+void cpu_lse(float *lse, const float *m, const float *s, size_t n);
+void cpu_adamw(struct kern *k, const struct kern_adamw *a);
+#else
 extern const struct kern cpu_isa_portable, cpu_isa_avx2;
 #ifdef KERN_SMALL
 /* AVX-512: the table of AVX2 with this in place of its micro-kernel (tile_micro.inc.h), when
@@ -49,6 +84,7 @@ void cpu_micro_avx512(float *c, size_t ldc, const float *a, size_t rs, size_t cs
                       size_t ldb, size_t k, bool accumulate);
 #else
 extern const struct kern cpu_isa_avx512;
+#endif
 #endif
 
 /*

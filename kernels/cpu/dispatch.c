@@ -130,13 +130,16 @@ static size_t threads_allowed(void)
     return n > 0 ? (size_t)n : 1;
 }
 
-#ifdef KERN_SMALL
+#ifdef KERN_FORWARD_ONLY
+int cpu_level;
+#elif defined(KERN_SMALL)
 bool cpu_wide;
 #endif
 
 enum err_code kern_cpu(struct kern **out, size_t threads, struct err *e)
 {
-#ifdef KERN_SMALL
+#ifdef KERN_FORWARD_ONLY /* one table for all */
+#elif defined(KERN_SMALL)
     static const struct kern *const tables[] = {&cpu_isa_portable, &cpu_isa_avx2, &cpu_isa_avx2};
 #else
     static const struct kern *const tables[] = {&cpu_isa_portable, &cpu_isa_avx2, &cpu_isa_avx512};
@@ -161,8 +164,13 @@ enum err_code kern_cpu(struct kern **out, size_t threads, struct err *e)
         free(c);
         return err_nomem(e, "cpu backend", sizeof *k + sizeof *c);
     }
+#ifdef KERN_FORWARD_ONLY
+    *k = cpu_isa_once;
+    cpu_level = (int)isa;
+#else
     *k = *tables[isa];
-#ifdef KERN_SMALL
+#endif
+#if defined(KERN_SMALL) && !defined(KERN_FORWARD_ONLY)
     /* On short vectors, with the same bits: one copy of their code is enough. */
     k->adamw = cpu_isa_portable.adamw;
     k->coef_fwd = cpu_isa_portable.coef_fwd;

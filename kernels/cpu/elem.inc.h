@@ -14,10 +14,10 @@ struct elem_job {
     double *sums;
 };
 
-/* Lanes that exist at element i of n, at most 16. */
+/* Lanes that exist at element i of n, at most V16_LANES. */
 static inline size_t elem_lanes(size_t i, size_t n)
 {
-    return cpu_min(16, n - i);
+    return cpu_min(V16_LANES, n - i);
 }
 
 static inline size_t elem_end(const struct elem_job *j, size_t task)
@@ -47,7 +47,7 @@ static void adamw_task(void *ctx, size_t task, size_t thread)
     v16 b1 = v16_set1(a->b1), b2 = v16_set1(a->b2), c1 = v16_set1(1 - a->b1),
         c2 = v16_set1(1 - a->b2);
     v16 step = v16_set1(j->a), root = v16_set1(j->b), eps = v16_set1(a->eps);
-    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i += 16) {
+    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i += V16_LANES) {
         size_t lanes = elem_lanes(i, end);
         v16 g = v16_load_n(a->g + i, lanes), p = v16_load_n(a->p + i, lanes);
         v16 m = v16_fma(c1, g, v16_mul(b1, v16_load_n(a->m + i, lanes)));

@@ -63,21 +63,14 @@ static size_t gemm_split(size_t n, size_t tile, size_t t, size_t parts)
 static void gemm_finish(const struct gemm_job *g, size_t i, size_t m, size_t j, size_t n)
 {
     for (size_t r = i; r < i + m; r++) {
-        for (size_t q = j; q < j + n; q += 16) {
-            size_t at = r * g->n + q, lanes = cpu_min(16, j + n - q);
-            v16 c = v16_load_n(g->c + at, lanes), y;
-            if (!GEMM_ALL_FORMS || g->end == GEMM_END_ACT) {
-                v16 f = v16_mul(v16_sel_gt(c, v16_zero(), v16_set1(2), v16_set1(g->alpha)), c);
-                if (g->out)
-                    v16_store_n(g->out + at, f, lanes);
-                y = v16_mul(v16_mul(v16_set1(0.5f), f), c);
-                v16_store_n(g->c + at, y, lanes);
-            } else {
-                y = v16_mul(v16_set1(g->alpha), c);
-                if (g->out_add)
-                    y = v16_add(v16_load_n(g->out + at, lanes), y);
-                v16_store_n(g->out + at, y, lanes);
-            }
+        float *c = g->c + r * g->n + j, *out = g->out ? g->out + r * g->n + j : NULL;
+        if (!GEMM_ALL_FORMS || g->end == GEMM_END_ACT) {
+            vec_act(c, out, g->alpha, n);
+        } else if (g->out_add) {
+            vec_scale(c, c, g->alpha, n);
+            vec_add(out, out, c, n);
+        } else {
+            vec_scale(out, c, g->alpha, n);
         }
     }
 }

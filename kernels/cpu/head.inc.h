@@ -23,6 +23,7 @@ enum {
 };
 _Static_assert(HEAD_BLOCK % TILE_NR == 0, "blocks of the vocabulary are whole panels");
 
+#ifndef KERN_FORWARD_ONLY
 /* l = cap * tanh(z/cap); *t gets the tanh. */
 V16_FN v16 head_cap(v16 z, float cap, float inv, v16 *t)
 {
@@ -31,6 +32,7 @@ V16_FN v16 head_cap(v16 z, float cap, float inv, v16 *t)
     *t = v16_tanh(v16_mul(z, v16_set1(inv)));
     return v16_mul(v16_set1(cap), *t);
 }
+#endif
 
 static float head_inv(float cap)
 {
@@ -59,14 +61,18 @@ static void head_pack_task(void *ctx, size_t task, size_t thread)
     }
 }
 
-/* z[0..n) = cap * tanh(z/cap). */
-static void head_softcap(float *z, size_t n, float cap, float inv)
+/* z[0..n) = cap * tanh(z/cap); t gets the tanh unless it is NULL. */
+static void head_softcap(float *z, float *t, size_t n, float cap, float inv)
 {
-    v16 t;
-    for (size_t i = 0; i < n && cap != 0.0f; i += 16) {
-        size_t lanes = rows_lanes(i, n);
-        rows_put(z + i, head_cap(rows_get(z + i, lanes), cap, inv, &t), lanes);
-    }
+    if (cap != 0.0f)
+        vec_softcap(z, t, n, cap, inv);
+}
+
+/* Logits that do not exist, up to a multiple of 16: they change neither maximum nor sum. */
+static void head_pad(float *z, size_t n)
+{
+    for (; n % 16; n++)
+        z[n] = -INFINITY;
 }
 
 /* One row meets n logits, from vocabulary entry v on; z [n, rounded up to 16] is overwritten. */
@@ -74,20 +80,18 @@ static void head_row(const struct head_job *j, size_t r, float *z, size_t v, siz
 {
     size_t vectors = cpu_ceil_div(n, 16), target = j->a->target[r];
     _Alignas(64) float top[16], fade[16], part[2 * 16] = {0};
-    head_softcap(z, n, j->a->cap, j->inv);
-    for (size_t i = n; i < vectors * 16; i++)
-        z[i] = -INFINITY;
+    head_softcap(z, NULL, n, j->a->cap, j->inv);
+    head_pad(z, n);
     if (target >= v && target - v < n)
         j->hit[r] = z[target - v];
-    v16 max = v16_set1(j->m[r]);
-    v16_store(fade, max);
-    for (size_t i = 0; i < n; i += 16)
-        max = v16_max(v16_load(z + i), max);
-    j->m[r] = v16_hmax(max);
-    v16_store(top, v16_set1(j->m[r]));
-    rows_exp(fade, 0, 1, top, part + 16, 1);
-    rows_exp(z, 16, vectors, top, part, 1);
-    j->s[r] = s_fma(j->s[r], fade[0], v16_sum(v16_load(part)));
+    for (size_t i = 0; i < 16; i++)
+        fade[i] = top[i] = j->m[r];
+    vec_max(z, 16, vectors, 1, NULL, top);
+    j->m[r] = vec_max16(top);
+    vec_exp(fade, 0, 1, top, part + 16, 1);
+    vec_exp(z, 16, vectors, top, part, 1);
+    vec_sum16(part);
+    vec_fma(j->s + r, j->s + r, fade, part, 1, false);
 }
 
 static void head_fwd_task(void *ctx, size_t task, size_t thread)
@@ -112,7 +116,7 @@ static void head_fwd_task(void *ctx, size_t task, size_t thread)
     }
     if (j->v0 + j->vn < a->vocab)
         return;
-    rows_lse(j->m + r0, j->m + r0, j->s + r0, m);
+    vec_lse(j->m + r0, j->m + r0, j->s + r0, m);
     for (size_t r = r0; r < r0 + m; r++) {
         a->nll[r] = j->m[r] - j->hit[r];
         if (a->lse)
@@ -141,6 +145,7 @@ static void head_fwd(struct kern *k, const struct kern_head *a)
     }
 }
 
+#ifndef KERN_FORWARD_ONLY
 /* Rows of logits, for head_logits and for the backward. */
 struct head_rows {
     const struct kern_head *a; /* backward only */
@@ -149,12 +154,13 @@ struct head_rows {
     float cap, inv;
 };
 
+#ifndef KERN_SMALL
 static void head_logits_task(void *ctx, size_t task, size_t thread)
 {
     const struct head_rows *j = ctx;
     size_t r0 = task * KERN_ROW_BLOCK, rows = cpu_min(KERN_ROW_BLOCK, j->rows - r0);
     (void)thread;
-    head_softcap(j->z + r0 * j->n, rows * j->n, j->cap, j->inv);
+    head_softcap(j->z + r0 * j->n, NULL, rows * j->n, j->cap, j->inv);
 }
 
 static void head_logits(struct kern *k, float *l, const float *h, const float *w, size_t rows,
@@ -164,8 +170,8 @@ static void head_logits(struct kern *k, float *l, const float *h, const float *w
     linear_fwd(k, l, h, w, rows, vocab, dim);
     cpu_parallel(k->impl, head_logits_task, &j, rows_blocks(rows));
 }
+#endif
 
-#ifndef KERN_FORWARD_ONLY
 /* Row r of z becomes dz. */
 static void head_dz(const struct head_rows *j, size_t r)
 {
@@ -173,8 +179,8 @@ static void head_dz(const struct head_rows *j, size_t r)
     v16 lse = v16_set1(j->a->lse[j->r0 + r]), g = v16_set1(j->a->gscale), one = v16_set1(1.0f);
     size_t hit = j->a->target[j->r0 + r] - j->v0; /* wraps to something huge when not in here */
     for (size_t i = 0; i < j->n; i += 16) {
-        size_t lanes = rows_lanes(i, j->n);
-        v16 t = v16_zero(), l = head_cap(rows_get(z + i, lanes), j->cap, j->inv, &t);
+        size_t lanes = vec_lanes(i, j->n);
+        v16 t = v16_zero(), l = head_cap(vec_get(z + i, lanes), j->cap, j->inv, &t);
         v16 p = v16_exp(v16_sub(l, lse));
         if (hit - i < 16) {
             float one_hot[16] = {0};
@@ -183,7 +189,7 @@ static void head_dz(const struct head_rows *j, size_t r)
         }
         if (j->cap != 0.0f)
             p = v16_mul(p, v16_fma(v16_sub(v16_zero(), t), t, one));
-        rows_put(z + i, v16_mul(p, g), lanes);
+        vec_put(z + i, v16_mul(p, g), lanes);
     }
 }
 

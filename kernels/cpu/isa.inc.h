@@ -3,12 +3,17 @@
  * and, for v16.h, the machine; it is compiled with that machine's flags.
  */
 #include "kernels/cpu/cpu.h"
+#ifndef KERN_ONCE
 #include "kernels/cpu/v16.h"
+#endif
 
 #include "kernels/cpu/tile.inc.h"
+#include "kernels/cpu/vec.inc.h"
 
 #include "kernels/cpu/gemm.inc.h"
+#ifndef KERN_ONCE
 #include "kernels/cpu/elem.inc.h"
+#endif
 #include "kernels/cpu/rows.inc.h"
 #include "kernels/cpu/xsa.inc.h"
 #if !defined(KERN_SMALL) || !defined(V16_AVX2)
@@ -31,12 +36,18 @@ const struct kern ISA_TABLE = {
     .qk_fwd = qk_fwd,
     .attn_fwd = attn_fwd,
     .head_fwd = head_fwd,
+#ifndef KERN_SMALL
     .head_logits = head_logits,
+#endif
     .slot_fwd = slot_fwd,
     .slot_bwd = slot_bwd,
     .linear_bwd_x = linear_bwd_x,
 #if !defined(KERN_SMALL) || !defined(V16_AVX2)
+#ifdef KERN_ONCE
+    .adamw = cpu_adamw,
+#else
     .adamw = adamw,
+#endif
     .coef_fwd = coef_fwd,
 #ifndef KERN_FORWARD_ONLY
     .coef_bwd = coef_bwd,

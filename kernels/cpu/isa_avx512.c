@@ -6,15 +6,11 @@
 
 #define V16_AVX512
 #ifdef KERN_SMALL
+#define tile_micro cpu_micro_avx512
 #include "kernels/cpu/v16.h"
 
 #include "kernels/cpu/tile_micro.inc.h"
 
-void cpu_micro_avx512(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
-                      size_t ldb, size_t k, bool accumulate)
-{
-    tile_micro(c, ldc, a, rs, cs, b, ldb, k, accumulate);
-}
 #else
 #define ISA_TABLE cpu_isa_avx512
 #define ISA_NAME  "cpu/avx512"

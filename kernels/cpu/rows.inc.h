@@ -9,70 +9,12 @@
 /* Columns of one embed_bwd task: whole cache lines, so that no two tasks write to one. */
 enum { ROWS_COLS = 64 };
 
-/* Lanes that exist at element i of a row of n, at most 16. */
-V16_FN size_t rows_lanes(size_t i, size_t n)
-{
-    return n - i < 16 ? n - i : 16;
-}
-
-/* A small build does without the shorter way for whole vectors. */
-#ifdef KERN_SMALL
-enum { ROWS_SHORTCUT = 0 };
-#else
-enum { ROWS_SHORTCUT = 1 };
-#endif
-
-V16_FN v16 rows_get(const float *p, size_t lanes)
-{
-    return ROWS_SHORTCUT && lanes == 16 ? v16_load(p) : v16_load_n(p, lanes);
-}
-
-V16_FN void rows_put(float *p, v16 v, size_t lanes)
-{
-    if (ROWS_SHORTCUT && lanes == 16)
-        v16_store(p, v);
-    else
-        v16_store_n(p, v, lanes);
-}
+/* Elements of a row at a time, where a step needs room of its own. */
+enum { ROWS_CHUNK = 256 };
 
 static size_t rows_blocks(size_t rows)
 {
     return cpu_ceil_div(rows, KERN_ROW_BLOCK);
-}
-
-static void rows_copy(float *y, const float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i += 16)
-        rows_put(y + i, rows_get(x + i, rows_lanes(i, n)), rows_lanes(i, n));
-}
-
-/*
- * The pieces of a softmax that attention and head share. They go through memory, so that the code
- * of exp and log is there once.
- */
-
-/*
- * x[j] = exp(x[j] - *top), part[j % parts] += x[j] for n vectors x[j] that lie `stride` floats
- * apart; parts is a power of two.
- */
-static void rows_exp(float *x, size_t stride, size_t n, const float *top, float *part, size_t parts)
-{
-    v16 t = v16_load(top);
-    for (size_t j = 0; j < n; j++, x += stride) {
-        float *p = part + (j & (parts - 1)) * 16;
-        v16 e = v16_exp(v16_sub(v16_load(x), t));
-        v16_store(x, e);
-        v16_store(p, v16_add(v16_load(p), e));
-    }
-}
-
-/* lse[i] = m[i] + log(s[i]); lse may be m. */
-static void rows_lse(float *lse, const float *m, const float *s, size_t rows)
-{
-    for (size_t r = 0; r < rows; r += 16) {
-        size_t n = rows_lanes(r, rows);
-        rows_put(lse + r, v16_add(rows_get(m + r, n), v16_log(rows_get(s + r, n))), n);
-    }
 }
 
 /* Embedding. */
@@ -90,7 +32,7 @@ static void embed_fwd_task(void *ctx, size_t task, size_t thread)
     size_t end = cpu_min((task + 1) * KERN_ROW_BLOCK, j->rows);
     (void)thread;
     for (size_t r = task * KERN_ROW_BLOCK; r < end; r++)
-        rows_copy(j->y + r * j->dim, j->x + j->ids[r] * j->dim, j->dim);
+        memcpy(j->y + r * j->dim, j->x + j->ids[r] * j->dim, j->dim * sizeof *j->y);
 }
 
 static void embed_fwd(struct kern *k, float *y, const float *table, const uint16_t *ids,
@@ -111,8 +53,8 @@ static void embed_bwd_task(void *ctx, size_t task, size_t thread)
         float *y = j->y + j->ids[r] * j->dim;
         const float *x = j->x + r * j->dim;
         for (size_t i = from; i < to; i += 16) {
-            size_t n = rows_lanes(i, to);
-            rows_put(y + i, v16_add(rows_get(y + i, n), rows_get(x + i, n)), n);
+            size_t n = vec_lanes(i, to);
+            vec_put(y + i, v16_add(vec_get(y + i, n), vec_get(x + i, n)), n);
         }
     }
 }
@@ -139,7 +81,7 @@ static void take_task(void *ctx, size_t task, size_t thread)
     const struct take_job *j = ctx;
     size_t n = (j->t - j->from) * j->dim;
     (void)thread;
-    rows_copy(j->y + task * n, j->x + (task * j->t + j->from) * j->dim, n);
+    memcpy(j->y + task * n, j->x + (task * j->t + j->from) * j->dim, n * sizeof *j->y);
 }
 
 static void take(struct kern *k, float *y, const float *x, size_t batch, size_t t, size_t from,
@@ -151,45 +93,49 @@ static void take(struct kern *k, float *y, const float *x, size_t batch, size_t 
 
 /* combine: y = c0*x0 + c1*x1, n = gain * y / rms(y). */
 
+#ifndef KERN_FORWARD_ONLY
 V16_FN v16 combine_at(const struct kern_combine *a, const float *x0, const float *x1, size_t i,
                       size_t n)
 {
-    v16 y = rows_get(x0 + i, n);
+    v16 y = vec_get(x0 + i, n);
     if (a->c0)
-        y = v16_mul(rows_get(a->c0 + i, n), y);
+        y = v16_mul(vec_get(a->c0 + i, n), y);
     if (!x1)
         return y;
     if (!a->c1)
-        return v16_add(y, rows_get(x1 + i, n));
-    return v16_fma(rows_get(a->c1 + i, n), rows_get(x1 + i, n), y);
+        return v16_add(y, vec_get(x1 + i, n));
+    return v16_fma(vec_get(a->c1 + i, n), vec_get(x1 + i, n), y);
 }
+#endif
 
 /* 1 / sqrt(ss/n + eps), every operation rounded. */
-V16_FN float rows_rstd(float ss, size_t n, float eps)
+static float rows_rstd(float ss, size_t n, float eps)
 {
-    v16 ms = v16_add(v16_div(v16_set1(ss), v16_set1((float)n)), v16_set1(eps));
-    return v16_first(v16_div(v16_set1(1.0f), v16_sqrt(ms)));
+    return 1.0f / __builtin_sqrtf(ss / (float)n + eps);
 }
 
 static void combine_row(const struct kern_combine *a, size_t r)
 {
-    const float *x0 = a->x0 + r * a->dim, *x1 = a->x1 ? a->x1 + r * a->dim : NULL;
-    float *y = a->y ? a->y + r * a->dim : a->n + r * a->dim;
-    v16 ss = v16_zero();
-    for (size_t i = 0; i < a->dim; i += 16) {
-        size_t n = rows_lanes(i, a->dim);
-        v16 v = combine_at(a, x0, x1, i, n);
-        ss = v16_fma(v, v, ss);
-        rows_put(y + i, v, n);
+    size_t at = r * a->dim;
+    float *y = a->y ? a->y + at : a->n + at, chunk[ROWS_CHUNK];
+    for (size_t i = 0, n; i < a->dim; i += n) {
+        const float *x0 = a->x0 + at + i, *x1 = a->x1 + at + i;
+        n = cpu_min(ROWS_CHUNK, a->dim - i);
+        if (a->c0) {
+            vec_mul(chunk, a->c0 + i, x0, n);
+            x0 = chunk; /* not in y, which may be both x0 and x1 */
+        }
+        if (!a->x1)
+            memmove(y + i, x0, n * sizeof *y);
+        else if (a->c1)
+            vec_fma(y + i, a->c1 + i, x1, x0, n, false);
+        else
+            vec_add(y + i, x0, x1, n);
     }
     if (!a->n)
         return;
-    float rstd = rows_rstd(v16_sum(ss), a->dim, a->eps);
-    v16 g = v16_set1(a->gain * rstd);
-    for (size_t i = 0; i < a->dim; i += 16) {
-        size_t n = rows_lanes(i, a->dim);
-        rows_put(a->n + r * a->dim + i, v16_mul(g, rows_get(y + i, n)), n);
-    }
+    float rstd = rows_rstd(vec_dot(y, y, a->dim), a->dim, a->eps);
+    vec_scale(a->n + at, y, a->gain * rstd, a->dim);
     if (a->rstd)
         a->rstd[r] = rstd;
 }
@@ -224,13 +170,13 @@ V16_FN void combine_dx(float *dx, const float *c, v16 d, bool add, size_t i, siz
     if (!dx)
         return;
     if (c)
-        d = v16_mul(rows_get(c + i, n), d);
-    rows_put(dx + i, add ? v16_add(rows_get(dx + i, n), d) : d, n);
+        d = v16_mul(vec_get(c + i, n), d);
+    vec_put(dx + i, add ? v16_add(vec_get(dx + i, n), d) : d, n);
 }
 
 V16_FN void combine_dc(float *part, const float *x, v16 d, size_t i, size_t n)
 {
-    rows_put(part + i, v16_fma(d, rows_get(x + i, n), rows_get(part + i, n)), n);
+    vec_put(part + i, v16_fma(d, vec_get(x + i, n), vec_get(part + i, n)), n);
 }
 
 static void combine_bwd_row(const struct kern_combine *a, size_t r, float *part0, float *part1)
@@ -241,20 +187,20 @@ static void combine_bwd_row(const struct kern_combine *a, size_t r, float *part0
     v16 g = v16_zero(), coef = v16_zero(), s = v16_zero();
     if (dn) {
         for (size_t i = 0; i < a->dim; i += 16) {
-            size_t n = rows_lanes(i, a->dim);
-            v16 y = a->y ? rows_get(a->y + at + i, n) : combine_at(a, x0, x1, i, n);
-            s = v16_fma(rows_get(dn + i, n), y, s);
+            size_t n = vec_lanes(i, a->dim);
+            v16 y = a->y ? vec_get(a->y + at + i, n) : combine_at(a, x0, x1, i, n);
+            s = v16_fma(vec_get(dn + i, n), y, s);
         }
         float rstd = a->rstd[r];
         g = v16_set1(a->gain * rstd);
         coef = v16_set1(-(v16_sum(s) * (rstd * rstd) / (float)a->dim));
     }
     for (size_t i = 0; i < a->dim; i += 16) {
-        size_t n = rows_lanes(i, a->dim);
-        v16 d = dy ? rows_get(dy + i, n) : v16_zero();
+        size_t n = vec_lanes(i, a->dim);
+        v16 d = dy ? vec_get(dy + i, n) : v16_zero();
         if (dn) {
-            v16 y = a->y ? rows_get(a->y + at + i, n) : combine_at(a, x0, x1, i, n);
-            d = v16_fma(g, v16_fma(coef, y, rows_get(dn + i, n)), d);
+            v16 y = a->y ? vec_get(a->y + at + i, n) : combine_at(a, x0, x1, i, n);
+            d = v16_fma(g, v16_fma(coef, y, vec_get(dn + i, n)), d);
         }
         if (a->dc0)
             combine_dc(part0, x0, d, i, n);
@@ -284,8 +230,8 @@ static void rows_add_blocks(float *sum, const float *part, size_t blocks, size_t
 {
     for (size_t b = 0; b < blocks; b++)
         for (size_t i = 0; i < len; i += 16) {
-            size_t n = rows_lanes(i, len);
-            rows_put(sum + i, v16_add(rows_get(sum + i, n), rows_get(part + b * stride + i, n)), n);
+            size_t n = vec_lanes(i, len);
+            vec_put(sum + i, v16_add(vec_get(sum + i, n), vec_get(part + b * stride + i, n)), n);
         }
 }
 
@@ -315,27 +261,22 @@ static void qk_head(const struct kern_qk *a, size_t at, size_t head, const float
                     const float *sn, float *rstd_out)
 {
     const float *x = a->x + at;
-    float *y = a->y + at;
+    float *y = a->y + at, u0[ROWS_CHUNK], u1[ROWS_CHUNK], v[ROWS_CHUNK];
     size_t half = a->rope_dims / 2, dim = a->head_dim;
-    v16 ss = v16_zero(), gain = v16_set1(a->gain ? a->gain[head] : 1.0f);
-    for (size_t i = 0; i < dim; i += 16) {
-        v16 v = rows_get(x + i, rows_lanes(i, dim));
-        ss = v16_fma(v, v, ss);
+    float rstd = rows_rstd(vec_dot(x, x, dim), dim, a->eps), gain = a->gain ? a->gain[head] : 1;
+    for (size_t i = 0, n; i < half; i += n) {
+        n = cpu_min(ROWS_CHUNK, half - i);
+        vec_scale(u0, x + i, rstd, n);
+        vec_scale(u1, x + half + i, rstd, n);
+        vec_mul(v, u1, sn + i, n);
+        vec_fma(y + i, u0, cs + i, v, n, false);
+        vec_mul(v, u0, sn + i, n);
+        for (size_t l = 0; l < n; l++)
+            v[l] = 0 - v[l];
+        vec_fma(y + half + i, u1, cs + i, v, n, false);
     }
-    float rstd = rows_rstd(v16_sum(ss), dim, a->eps);
-    v16 r = v16_set1(rstd);
-    for (size_t i = 0; i < half; i += 16) {
-        size_t n = rows_lanes(i, half);
-        v16 u0 = v16_mul(rows_get(x + i, n), r), u1 = v16_mul(rows_get(x + half + i, n), r);
-        v16 c = rows_get(cs + i, n), s = rows_get(sn + i, n);
-        rows_put(y + i, v16_mul(gain, v16_fma(u0, c, v16_mul(u1, s))), n);
-        rows_put(y + half + i, v16_mul(gain, v16_fma(u1, c, v16_sub(v16_zero(), v16_mul(u0, s)))),
-                 n);
-    }
-    for (size_t i = 2 * half; i < dim; i += 16) {
-        size_t n = rows_lanes(i, dim);
-        rows_put(y + i, v16_mul(gain, v16_mul(rows_get(x + i, n), r)), n);
-    }
+    vec_scale(y + 2 * half, x + 2 * half, rstd, dim - 2 * half);
+    vec_scale(y, y, gain, dim);
     if (rstd_out)
         *rstd_out = rstd;
 }
@@ -373,25 +314,25 @@ static float qk_bwd_head(const struct kern_qk *a, size_t row, size_t head, const
     float *dx = a->dx + at, rstd = a->rstd[row * a->heads + head];
     v16 r = v16_set1(rstd), sum = v16_zero();
     for (size_t i = 0; i < half; i += 16) {
-        size_t n = rows_lanes(i, half);
-        v16 d0 = rows_get(dy + i, n), d1 = rows_get(dy + half + i, n);
-        v16 c = rows_get(cs + i, n), s = rows_get(sn + i, n);
-        rows_put(dx + i, v16_fma(d0, c, v16_sub(v16_zero(), v16_mul(d1, s))), n);
-        rows_put(dx + half + i, v16_fma(d1, c, v16_mul(d0, s)), n);
+        size_t n = vec_lanes(i, half);
+        v16 d0 = vec_get(dy + i, n), d1 = vec_get(dy + half + i, n);
+        v16 c = vec_get(cs + i, n), s = vec_get(sn + i, n);
+        vec_put(dx + i, v16_fma(d0, c, v16_sub(v16_zero(), v16_mul(d1, s))), n);
+        vec_put(dx + half + i, v16_fma(d1, c, v16_mul(d0, s)), n);
     }
     if (dx != dy)
-        rows_copy(dx + 2 * half, dy + 2 * half, dim - 2 * half);
+        memcpy(dx + 2 * half, dy + 2 * half, (dim - 2 * half) * sizeof *dx);
     for (size_t i = 0; i < dim; i += 16) {
-        size_t n = rows_lanes(i, dim);
-        sum = v16_fma(rows_get(dx + i, n), v16_mul(rows_get(x + i, n), r), sum);
+        size_t n = vec_lanes(i, dim);
+        sum = v16_fma(vec_get(dx + i, n), v16_mul(vec_get(x + i, n), r), sum);
     }
     float s = v16_sum(sum);
     v16 coef = v16_set1(-(s / (float)dim));
     v16 g = v16_set1(a->gain ? a->gain[head] * rstd : rstd);
     for (size_t i = 0; i < dim; i += 16) {
-        size_t n = rows_lanes(i, dim);
-        v16 u = v16_mul(rows_get(x + i, n), r);
-        rows_put(dx + i, v16_mul(g, v16_fma(coef, u, rows_get(dx + i, n))), n);
+        size_t n = vec_lanes(i, dim);
+        v16 u = v16_mul(vec_get(x + i, n), r);
+        vec_put(dx + i, v16_mul(g, v16_fma(coef, u, vec_get(dx + i, n))), n);
     }
     return s;
 }

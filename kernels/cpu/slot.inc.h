@@ -28,11 +28,10 @@ static void slot_shift(const struct kern_slot *a, float *to, const float *z, siz
                        size_t n)
 {
     const float *u = a->u ? a->u + g / a->per * a->vocab + v : NULL;
-    for (size_t i = 0; i < n; i += 16) {
-        size_t lanes = rows_lanes(i, n);
-        v16 x = rows_get(z + i, lanes);
-        rows_put(to + i, u ? v16_add(x, rows_get(u + i, lanes)) : x, lanes);
-    }
+    if (u)
+        vec_add(to, z, u, n);
+    else
+        memcpy(to, z, n * sizeof *to);
 }
 
 static void slot_fwd_task(void *ctx, size_t task, size_t thread)
@@ -53,7 +52,7 @@ static void slot_fwd_task(void *ctx, size_t task, size_t thread)
             head_row(&head, r, z, v, n);
         }
     }
-    rows_lse(m, m, s, rows);
+    vec_lse(m, m, s, rows);
     for (size_t r = 0; r < rows; r++)
         a->nll[g * a->rows + r0 + r] = m[r] - head.hit[r];
 }
@@ -70,35 +69,28 @@ static void slot_fwd(struct kern *k, const struct kern_slot *a)
 static void slot_row(const struct slot_job *j, float *sum, float *e, float *t, size_t g, size_t row)
 {
     const struct kern_slot *a = j->a;
-    size_t n = a->vocab, vectors = cpu_ceil_div(n, 16), target = a->target[row];
-    v16 one = v16_set1(1.0f), max = v16_set1(-INFINITY);
-    _Alignas(64) float top[16], part[16] = {0}, one_hot[16];
+    size_t n = a->vocab, vectors = cpu_ceil_div(n, 16);
+    _Alignas(64) float top[16], part[16] = {0};
+    float minus[ROWS_CHUNK], scale = a->gscale;
     slot_shift(a, e, a->z + row * n, g, 0, n);
-    for (size_t i = n; i < vectors * 16; i++)
-        e[i] = -INFINITY; /* contributes nothing to maximum and sum, with a cap as without */
-    for (size_t i = 0; i < n; i += 16) {
-        v16 tanh = v16_zero(), l = head_cap(v16_load(e + i), a->cap, j->inv, &tanh);
-        v16_store(t + i, tanh);
-        rows_put(e + i, l, rows_lanes(i, n));
-        max = v16_max(v16_load(e + i), max);
+    head_softcap(e, t, n, a->cap, j->inv);
+    head_pad(e, n);
+    for (size_t i = 0; i < 16; i++)
+        top[i] = -INFINITY;
+    for (size_t i = 0; i < ROWS_CHUNK; i++)
+        minus[i] = -1;
+    vec_max(e, 16, vectors, 1, NULL, top);
+    vec_max16(top);
+    vec_exp(e, 16, vectors, top, part, 1);
+    vec_scale(e, e, 1.0f / vec_sum16(part), n);
+    e[a->target[row]] -= 1;
+    if (a->cap != 0.0f) { /* 1 - t*t with the sign turned, and turned again by the scale */
+        scale = -scale;
+        for (size_t i = 0; i < n; i += ROWS_CHUNK)
+            vec_fma(t + i, t + i, t + i, minus, cpu_min(ROWS_CHUNK, n - i), false);
+        vec_mul(e, e, t, n);
     }
-    v16_store(top, v16_set1(v16_hmax(max)));
-    rows_exp(e, 16, vectors, top, part, 1);
-    v16 inv = v16_div(one, v16_set1(v16_sum(v16_load(part)))), scale = v16_set1(a->gscale);
-    for (size_t i = 0; i < n; i += 16) {
-        size_t lanes = rows_lanes(i, n);
-        v16 p = v16_mul(v16_load(e + i), inv);
-        if (target - i < 16) {
-            v16_store(one_hot, v16_zero());
-            one_hot[target - i] = 1.0f;
-            p = v16_sub(p, v16_load(one_hot));
-        }
-        if (a->cap != 0.0f) {
-            v16 tanh = v16_load(t + i);
-            p = v16_mul(p, v16_fma(v16_sub(v16_zero(), tanh), tanh, one));
-        }
-        rows_put(sum + i, v16_fma(p, scale, rows_get(sum + i, lanes)), lanes);
-    }
+    vec_fma(sum, e, &scale, sum, n, true);
 }
 
 static void slot_bwd_task(void *ctx, size_t task, size_t thread)
@@ -108,8 +100,7 @@ static void slot_bwd_task(void *ctx, size_t task, size_t thread)
     size_t g = j->group0 + task / j->blocks, r0 = task % j->blocks * KERN_ROW_BLOCK;
     size_t rows = cpu_min(KERN_ROW_BLOCK, a->rows - r0), padded = cpu_ceil_div(a->vocab, 16) * 16;
     float *sum = j->sums + task * a->vocab, *e = cpu_scratch(j->cpu, thread);
-    for (size_t i = 0; i < a->vocab; i++)
-        sum[i] = 0;
+    memset(sum, 0, a->vocab * sizeof *sum);
     for (size_t r = 0; r < rows; r++)
         slot_row(j, sum, e, e + padded, g, g * a->step + r0 + r);
 }
@@ -123,10 +114,7 @@ static void slot_add_task(void *ctx, size_t task, size_t thread)
     for (size_t b = 0; b < j->groups * j->blocks; b++) {
         float *du = j->a->du + (j->group0 + b / j->blocks) / j->a->per * n;
         const float *sum = j->sums + b * n;
-        for (size_t i = from; i < to; i += 16) {
-            size_t lanes = rows_lanes(i, to);
-            rows_put(du + i, v16_add(rows_get(du + i, lanes), rows_get(sum + i, lanes)), lanes);
-        }
+        vec_add(du + from, du + from, sum + from, to - from);
     }
 }
 

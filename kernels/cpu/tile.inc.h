@@ -17,6 +17,10 @@
 #include <stddef.h>
 #include <string.h>
 
+#ifdef KERN_ONCE
+#include <xmmintrin.h>
+#endif
+
 #include "kernels/cpu/tile_micro.inc.h"
 
 /* Packing reads pieces of rows, which the processor does not foresee: fetch so many rows ahead. */
@@ -46,20 +50,48 @@ static inline size_t pack_lanes(size_t j, size_t n)
 static inline void pack_a(float *dst, const float *a, size_t lda, bool trans, size_t m, size_t k)
 {
     _Static_assert(TILE_MR <= 16, "a column of a panel is one vector");
+    (void)trans;
     for (size_t p = 0; p < k; p++)
         for (size_t i = 0; i < m; i += TILE_MR) {
             size_t mr = m - i < TILE_MR ? m - i : TILE_MR;
             float *to = dst + i * k + p * TILE_MR;
+#ifndef KERN_ONCE /* where nothing is stored transposed */
             if (trans) {
                 __builtin_prefetch(a + (p + PACK_AHEAD) * lda + i);
                 v16_store_n(to, v16_load_n(a + p * lda + i, mr), TILE_MR);
-            } else {
-                for (size_t r = 0; r < TILE_MR; r++)
-                    to[r] = r < mr ? a[(i + r) * lda + p] : 0;
+                continue;
             }
+#endif
+            for (size_t r = 0; r < TILE_MR; r++)
+                to[r] = r < mr ? a[(i + r) * lda + p] : 0;
         }
 }
 
+#ifdef KERN_ONCE
+/* The same as below by squares of 4 x 4, for which every x86-64 processor has instructions. */
+static void pack_b(float *dst, const float *b, size_t ldb, bool trans, size_t k, size_t n)
+{
+    size_t width = packed_b_floats(1, n), cs = trans ? ldb : 1, rs = trans ? 1 : ldb;
+    for (size_t j = 0; j < width; j += 4)
+        for (size_t p = 0; p < k; p += 4) {
+            const float *from = b + j * cs + p * rs;
+            float *to = dst + j / TILE_NR * TILE_NR * k + p * TILE_NR + j % TILE_NR;
+            if (trans && j + 4 <= n && p + 4 <= k) {
+                __m128 r0 = _mm_loadu_ps(from), r1 = _mm_loadu_ps(from + ldb);
+                __m128 r2 = _mm_loadu_ps(from + 2 * ldb), r3 = _mm_loadu_ps(from + 3 * ldb);
+                _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+                _mm_storeu_ps(to, r0);
+                _mm_storeu_ps(to + TILE_NR, r1);
+                _mm_storeu_ps(to + 2 * TILE_NR, r2);
+                _mm_storeu_ps(to + 3 * TILE_NR, r3);
+                continue;
+            }
+            for (size_t r = 0; r < cpu_min(4, k - p); r++)
+                for (size_t c = 0; c < 4; c++)
+                    to[r * TILE_NR + c] = j + c < n ? from[r * rs + c * cs] : 0;
+        }
+}
+#else
 /* pack_b - b[k][n] with row stride ldb; trans: stored [n][k] with row stride ldb, as weights are.
  */
 static inline void pack_b(float *dst, const float *b, size_t ldb, bool trans, size_t k, size_t n)
@@ -85,6 +117,7 @@ static inline void pack_b(float *dst, const float *b, size_t ldb, bool trans, si
                 to[p * TILE_NR + q] = q < lanes ? b[(j + q) * ldb + p] : 0;
     }
 }
+#endif
 
 /*
  * One row of tiles: m <= TILE_MR rows of c exist, a has all TILE_MR. The panels of b are `panel`

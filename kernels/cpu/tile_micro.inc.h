@@ -14,7 +14,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#if defined(KERN_SMALL) && defined(V16_AVX512)
+#if defined(KERN_ONCE) || defined(V16_ONE)
+enum { TILE_MR = 12, TILE_NR = 32 };
+#elif defined(KERN_SMALL) && defined(V16_AVX512)
 enum { TILE_MR = 12, TILE_NR = 32, TILE_ROWS = TILE_MR, TILE_COLS = TILE_NR };
 #elif defined(KERN_SMALL) && defined(V16_AVX2)
 enum { TILE_MR = 12, TILE_NR = 32, TILE_ROWS = 6, TILE_COLS = 16 };
@@ -25,6 +27,44 @@ enum { TILE_MR = 6, TILE_NR = 16, TILE_ROWS = TILE_MR, TILE_COLS = TILE_NR };
 #else
 enum { TILE_MR = 4, TILE_NR = 16, TILE_ROWS = TILE_MR, TILE_COLS = TILE_NR };
 #endif
+
+/* A leaf of the smallest build (cpu.h); then the includer has defined its name. */
+#if defined(KERN_FORWARD_ONLY) || (defined(KERN_SMALL) && defined(V16_AVX512))
+#define TILE_FN
+#else
+#define TILE_FN static
+#endif
+
+#if defined(KERN_ONCE)
+
+static void tile_micro(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
+                       size_t ldb, size_t k, bool accumulate)
+{
+    if (cpu_level == 2)
+        cpu_micro_avx512(c, ldc, a, rs, cs, b, ldb, k, accumulate);
+    else if (cpu_level)
+        cpu_micro_avx2(c, ldc, a, rs, cs, b, ldb, k, accumulate);
+    else
+        cpu_micro_portable(c, ldc, a, rs, cs, b, ldb, k, accumulate);
+}
+
+#elif defined(V16_ONE)
+
+/* A tile as below, in the order that keeps many elements on the way at once. */
+TILE_FN void tile_micro(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
+                        size_t ldb, size_t k, bool accumulate)
+{
+    for (size_t i = 0; i < TILE_MR; i++, a += rs, c += ldc) {
+        if (!accumulate)
+            memset(c, 0, TILE_NR * sizeof *c);
+        for (size_t p = 0; p < k; p++)
+            for (size_t j = 0; j < TILE_NR; j++)
+                c[j] = s_fma(a[p * cs], b[p * ldb + j], c[j]);
+    }
+}
+
+#else
+
 enum {
     TILE_NV = TILE_COLS / 16,
     TILE_GROUP = 5, /* rows of a that one pointer reaches: offsets 0, 1, 2, 3, 4 times the stride */
@@ -83,10 +123,10 @@ static void tile_pass(float *c, size_t ldc, const float *a, size_t rs, size_t cs
 }
 
 /* One full tile. */
-static void tile_micro(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
-                       size_t ldb, size_t k, bool accumulate)
+TILE_FN void tile_micro(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
+                        size_t ldb, size_t k, bool accumulate)
 {
-#if defined(KERN_SMALL) && defined(V16_AVX2)
+#if defined(KERN_NO_OPTIM) && !defined(KERN_FORWARD_ONLY) && defined(V16_AVX2)
     if (cpu_wide) {
         cpu_micro_avx512(c, ldc, a, rs, cs, b, ldb, k, accumulate);
         return;
@@ -95,6 +135,9 @@ static void tile_micro(float *c, size_t ldc, const float *a, size_t rs, size_t c
     for (size_t i = 0; i < TILE_MR; i += TILE_ROWS)
         for (size_t j = 0; j < TILE_NR; j += TILE_COLS)
             tile_pass(c + i * ldc + j, ldc, a + i * rs, rs, cs, b + j, ldb, k, accumulate);
+    V16_LEAVE();
 }
+
+#endif
 
 #endif

@@ -2,7 +2,8 @@
  * v16.h - sixteen fp32 lanes on every instruction set, and exp, log and tanh on top of them.
  *
  * Kernels are written once against this file. The including file chooses the machine beforehand:
- * V16_AVX512 (one register), V16_AVX2 (two), neither (arrays; the definition of correct). All three
+ * V16_AVX512 (one register), V16_AVX2 (two), none (arrays; the definition of correct), or V16_ONE,
+ * which is the functions below on single floats (the type v16 has V16_LANES = 1 lane). All four
  * give the same bits for the same input because only IEEE + - * / sqrt, the fused multiply-add and
  * integer operations are used, in the same order. (Which payload a NaN carries is not promised.)
  *
@@ -30,7 +31,9 @@
 /* Kernels keep whole tiles in registers, which only works when every lane operation is inlined, at
  * -Os too. Without vector registers nothing is gained by it: there a small build shares the code.
  */
-#if defined(__OPTIMIZE_SIZE__) && !defined(V16_AVX512) && !defined(V16_AVX2)
+#if defined(V16_ONE)
+#define V16_FN static inline
+#elif defined(__OPTIMIZE_SIZE__) && !defined(V16_AVX512) && !defined(V16_AVX2)
 #define V16_FN static __attribute__((noinline, unused))
 #else
 #define V16_FN static inline __attribute__((always_inline))
@@ -79,6 +82,22 @@ V16_FN float s_fma(float a, float b, float c)
     return (float)s;
 #endif
 }
+
+#ifdef V16_ONE
+enum { V16_LANES = 1 };
+#else
+enum { V16_LANES = 16 };
+#endif
+
+/*
+ * At the end of a function that code without vector flags calls: with the upper halves of registers
+ * in use, that code would be slow. At -O2 compilers see to it themselves, at -Os gcc does not.
+ */
+#if defined(__OPTIMIZE_SIZE__) && (defined(V16_AVX512) || defined(V16_AVX2))
+#define V16_LEAVE() _mm256_zeroupper()
+#else
+#define V16_LEAVE() ((void)0)
+#endif
 
 /*
  * Besides the interface, each machine brings four helpers for the functions at the end:
@@ -304,6 +323,91 @@ V16_FN v16 v16_frexp(v16 x, v16 *m)
     return e;
 }
 
+#elif defined(V16_ONE)
+
+/* One lane: the smallest code, for loops that step by V16_LANES. */
+typedef float v16;
+
+V16_FN v16 v16_load(const float *p)
+{
+    return *p;
+}
+V16_FN void v16_store(float *p, v16 a)
+{
+    *p = a;
+}
+V16_FN v16 v16_load_n(const float *p, size_t n)
+{
+    return n ? *p : 0;
+}
+V16_FN void v16_store_n(float *p, v16 a, size_t n)
+{
+    if (n)
+        *p = a;
+}
+V16_FN v16 v16_set1(float x)
+{
+    return x;
+}
+V16_FN v16 v16_zero(void)
+{
+    return 0;
+}
+V16_FN v16 v16_add(v16 a, v16 b)
+{
+    return a + b;
+}
+V16_FN v16 v16_sub(v16 a, v16 b)
+{
+    return a - b;
+}
+V16_FN v16 v16_mul(v16 a, v16 b)
+{
+    return a * b;
+}
+V16_FN v16 v16_div(v16 a, v16 b)
+{
+    return a / b;
+}
+V16_FN v16 v16_sqrt(v16 a)
+{
+    return __builtin_sqrtf(a);
+}
+V16_FN v16 v16_fma(v16 a, v16 b, v16 c)
+{
+    return s_fma(a, b, c);
+}
+V16_FN v16 v16_max(v16 a, v16 b)
+{
+    return a > b ? a : b;
+}
+V16_FN v16 v16_min(v16 a, v16 b)
+{
+    return a < b ? a : b;
+}
+V16_FN v16 v16_sel_gt(v16 a, v16 b, v16 x, v16 y)
+{
+    return a > b ? x : y;
+}
+V16_FN v16 v16_abs(v16 a)
+{
+    return __builtin_fabsf(a);
+}
+V16_FN v16 v16_copysign(v16 x, v16 s)
+{
+    return __builtin_copysignf(x, s);
+}
+V16_FN v16 v16_ldexp(v16 p, v16 t)
+{
+    return s_from_bits(s_bits(p) + (s_bits(t) << 23));
+}
+V16_FN v16 v16_frexp(v16 x, v16 *m)
+{
+    int32_t i = (int32_t)(s_bits(x) - 0x3f3504f3); /* sqrt(1/2) */
+    *m = s_from_bits(((uint32_t)i & 0x7fffff) + 0x3f3504f3);
+    return (float)(i >> 23);
+}
+
 #else
 
 /* Four quarters of the compilers' vector extension, which every x86-64 processor has instructions
@@ -451,7 +555,7 @@ V16_FN void v16_load_cols4(const float *p, size_t stride, v16 out[4])
     }
 }
 
-#else
+#elif !defined(V16_ONE)
 
 V16_FN void v16_load_cols4(const float *p, size_t stride, v16 out[4])
 {
@@ -483,7 +587,7 @@ V16_FN float v16_first(v16 a)
     return _mm_cvtss_f32(_mm256_castps256_ps128(v16_lo8(a)));
 }
 
-#else
+#elif !defined(V16_ONE)
 
 V16_FN float v16_sum(v16 a)
 {
@@ -596,6 +700,7 @@ static inline v16 v16_tanh(v16 x)
     return v16_copysign(v16_div(z, v16_add(z, v16_set1(2))), x);
 }
 
+#ifndef V16_ONE
 static inline float s_exp(float x)
 {
     return v16_first(v16_exp(v16_set1(x)));
@@ -608,5 +713,6 @@ static inline float s_tanh(float x)
 {
     return v16_first(v16_tanh(v16_set1(x)));
 }
+#endif
 
 #endif

@@ -15,16 +15,6 @@
 
 #define XSA_MIN 1e-24f
 
-static float xsa_dot(const float *x, const float *y, size_t dim)
-{
-    v16 s = v16_zero();
-    for (size_t i = 0; i < dim; i += 16) {
-        size_t n = rows_lanes(i, dim);
-        s = v16_fma(rows_get(x + i, n), rows_get(y + i, n), s);
-    }
-    return v16_sum(s);
-}
-
 /* 1 / max(ss, XSA_MIN); a NaN stays one. */
 static float xsa_inv(float ss)
 {
@@ -34,11 +24,8 @@ static float xsa_inv(float ss)
 /* y = x - (x . v) r v; y may be x. */
 static void xsa_remove(float *y, const float *x, const float *v, float c, size_t dim)
 {
-    v16 f = v16_set1(-c);
-    for (size_t i = 0; i < dim; i += 16) {
-        size_t n = rows_lanes(i, dim);
-        rows_put(y + i, v16_fma(f, rows_get(v + i, n), rows_get(x + i, n)), n);
-    }
+    float f = -c;
+    vec_fma(y, v, &f, x, dim, true);
 }
 
 static void xsa_fwd_task(void *ctx, size_t task, size_t thread)
@@ -49,10 +36,10 @@ static void xsa_fwd_task(void *ctx, size_t task, size_t thread)
     (void)thread;
     for (size_t i = from * a->kv_heads; i < end * a->kv_heads; i++) {
         const float *v = a->v + i * dim;
-        float r = xsa_inv(xsa_dot(v, v, dim));
+        float r = xsa_inv(vec_dot(v, v, dim));
         for (size_t h = i * group; h < (i + 1) * group; h++) {
             const float *o = a->o + h * dim;
-            xsa_remove(a->y + h * dim, o, v, xsa_dot(o, v, dim) * r, dim);
+            xsa_remove(a->y + h * dim, o, v, vec_dot(o, v, dim) * r, dim);
         }
     }
 }
@@ -69,11 +56,11 @@ static void xsa_dv(float *dv, const float *o, const float *dy, const float *v, f
 {
     v16 fo = v16_set1(-cdy), fdy = v16_set1(-co), fv = v16_set1(cv);
     for (size_t i = 0; i < dim; i += 16) {
-        size_t n = rows_lanes(i, dim);
-        v16 d = add ? rows_get(dv + i, n) : v16_zero();
-        d = v16_fma(fo, rows_get(o + i, n), d);
-        d = v16_fma(fdy, rows_get(dy + i, n), d);
-        rows_put(dv + i, v16_fma(fv, rows_get(v + i, n), d), n);
+        size_t n = vec_lanes(i, dim);
+        v16 d = add ? vec_get(dv + i, n) : v16_zero();
+        d = v16_fma(fo, vec_get(o + i, n), d);
+        d = v16_fma(fdy, vec_get(dy + i, n), d);
+        vec_put(dv + i, v16_fma(fv, vec_get(v + i, n), d), n);
     }
 }
 
@@ -85,10 +72,10 @@ static void xsa_bwd_task(void *ctx, size_t task, size_t thread)
     (void)thread;
     for (size_t i = from * a->kv_heads; i < end * a->kv_heads; i++) {
         const float *v = a->v + i * dim;
-        float ss = xsa_dot(v, v, dim), r = xsa_inv(ss), length = ss < XSA_MIN ? 0.0f : 2.0f;
+        float ss = vec_dot(v, v, dim), r = xsa_inv(ss), length = ss < XSA_MIN ? 0.0f : 2.0f;
         for (size_t h = i * group; h < (i + 1) * group; h++) {
             const float *o = a->o + h * dim, *dy = a->dy + h * dim;
-            float co = xsa_dot(o, v, dim) * r, cdy = xsa_dot(dy, v, dim) * r;
+            float co = vec_dot(o, v, dim) * r, cdy = vec_dot(dy, v, dim) * r;
             xsa_dv(a->dv + i * dim, o, dy, v, co, cdy, length * co * cdy, a->add || h > i * group,
                    dim);
             xsa_remove(a->do_ + h * dim, dy, v, cdy, dim);
@@ -120,7 +107,7 @@ static void shift_fwd_task(void *ctx, size_t task, size_t thread)
         if (r % j->t == 0)
             memset(j->y + r * dim, 0, dim * sizeof *j->y);
         else
-            rows_copy(j->y + r * dim, j->x + (r - 1) * dim, dim);
+            memcpy(j->y + r * dim, j->x + (r - 1) * dim, dim * sizeof *j->y);
     }
 }
 
@@ -143,11 +130,11 @@ static void shift_bwd_task(void *ctx, size_t task, size_t thread)
         if (last && !j->add)
             memset(dx, 0, dim * sizeof *dx);
         else if (!j->add)
-            rows_copy(dx, dy, dim);
+            memcpy(dx, dy, dim * sizeof *dx);
         else if (!last)
             for (size_t i = 0; i < dim; i += 16) {
-                size_t n = rows_lanes(i, dim);
-                rows_put(dx + i, v16_add(rows_get(dx + i, n), rows_get(dy + i, n)), n);
+                size_t n = vec_lanes(i, dim);
+                vec_put(dx + i, v16_add(vec_get(dx + i, n), vec_get(dy + i, n)), n);
             }
     }
 }

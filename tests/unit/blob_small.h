@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "packer/blob.h"
+#include "packer/code.h"
 #include "packer/payload.h"
 #include "stub/xxh64.h"
 #include "tests/unit/tiny_elf.h"
@@ -55,7 +56,7 @@ static inline struct small small_new(const uint8_t *loader, size_t loader_n, int
     }
     tiny_runner(runner);
     if (small_payload(&payload, &payload_n, &e) ||
-        coded_lzma(&c[0], runner, sizeof runner, LZMA_QUICK, true, &e) ||
+        coded_code(&c[0], runner, sizeof runner, &e) ||
         coded_weights(&c[1], payload, payload_n, codec, &e) ||
         coded_small(&c[2], byte_table, sizeof byte_table, &e) ||
         coded_small(&c[3], small_recipe, sizeof small_recipe - 1, &e))

@@ -301,7 +301,8 @@ static void memory_runs_out(void **state)
     struct tensor_view t[] = {{"w", ST_I8, 2, {8, 8}, data, 64}};
     size_t n;
     uint8_t *p = payload_of(t, 1, &n);
-    static const int codecs[] = {CODEC_NONE, CODEC_LZMA, CODEC_ZSTD, CODEC_RANGE, CODEC_AUTO};
+    static const int codecs[] = {CODEC_NONE,  CODEC_LZMA, CODEC_ZSTD,
+                                 CODEC_RANGE, CODEC_CM,   CODEC_AUTO};
     for (size_t k = 0; k < COUNT(codecs); k++)
         for (size_t i = 1;; i++) {
             struct coded c = {0};

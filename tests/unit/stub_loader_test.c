@@ -22,17 +22,13 @@
 #include "model/file.h"
 #include "tests/unit/blob_small.h"
 
-/* The loader carries its own copies of these; the names are taken by the library. */
+/* The loader carries its own copy of this; the name is taken by the library. */
 #define LOADER_HOSTED
-#define lzma_dec hosted_lzma_dec
-#define x86_undo hosted_x86_undo
-#define xxh64    hosted_xxh64
+#define xxh64 hosted_xxh64
 #include "stub/loader.c"
-#undef lzma_dec
-#undef x86_undo
 #undef xxh64
 
-enum { BUDGET = 2560, STATUS_SIGNAL = 256 };
+enum { BUDGET = 2048, STATUS_SIGNAL = 256 };
 
 static const uint8_t *real;
 static size_t real_n;
@@ -165,10 +161,7 @@ static void lies(void **state)
         {"offset huge", KIND_WEIGHTS, SEC_OFFSET, UINT64_MAX - 7, STATUS_DAMAGED, DAMAGED},
         {"more than is there", KIND_RUNNER, SEC_RAW_SIZE, 100000, STATUS_DAMAGED, DAMAGED},
         {"less than is there", KIND_RUNNER, SEC_RAW_SIZE, 40, STATUS_DAMAGED, DAMAGED},
-        {"lc too large", KIND_RUNNER, SEC_PARAMS, 7, STATUS_DAMAGED, DAMAGED},
-        {"lc, lp, pb huge", KIND_RUNNER, SEC_PARAMS, 0xFFFFFF, STATUS_DAMAGED, DAMAGED},
-        /* EINVAL is 22 */
-        {"nothing", KIND_RUNNER, SEC_RAW_SIZE, 0, STATUS_REFUSED, REFUSED "22\n"},
+        {"nothing", KIND_RUNNER, SEC_RAW_SIZE, 0, STATUS_DAMAGED, DAMAGED},
     };
     (void)state;
     for (int hosted = 0; hosted < (real ? 2 : 1); hosted++)
@@ -182,7 +175,7 @@ static void lies(void **state)
         }
 }
 
-/* A runner that unpacks well but is no program: the kernel refuses. ENOEXEC is 8. */
+/* A runner that unpacks well but is no program: the kernel refuses. */
 static void not_a_program(void **state)
 {
     static const char text[] = "this is no ELF file, only some text of more than sixteen bytes";
@@ -198,13 +191,13 @@ static void not_a_program(void **state)
         char path[64];
         snprintf(path, sizeof path, "/tmp/stub_loader_test.%d.blob", (int)getpid());
         tiny_headers(fake, sizeof fake);
-        assert_int_equal(coded_lzma(&c[0], text, sizeof text, LZMA_QUICK, true, &e), ERR_OK);
+        assert_int_equal(coded_code(&c[0], text, sizeof text, &e), ERR_OK);
         for (int i = 1; i < 4; i++)
             assert_int_equal(coded_none(&c[i], text, sizeof text, &e), ERR_OK);
         blob_layout(&b, hosted ? real : fake, hosted ? real_n : sizeof fake, part, 4);
         assert_int_equal(blob_write(path, &b, &e), ERR_OK);
         assert_int_equal(file_map(path, &map, &n, &e), ERR_OK);
-        expect("no program", map, n, b.section[0].size, !hosted, STATUS_REFUSED, REFUSED "8\n");
+        expect("no program", map, n, b.section[0].size, !hosted, STATUS_REFUSED, REFUSED);
         file_unmap(map, n);
         unlink(path);
         for (int i = 0; i < 4; i++)

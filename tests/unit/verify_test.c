@@ -7,6 +7,7 @@
 
 #include "model/gpt.h"
 #include "model/safetensors.h"
+#include "packer/code.h"
 #include "packer/pack.h"
 #include "stub/embed.h"
 #include "tests/unit/tiny_elf.h"
@@ -235,7 +236,7 @@ static void foreign_engines(void **state)
         struct err e = {0};
         tiny_headers(elf, n);
         memcpy(elf + TINY_HEADERS, cases[i].code, cases[i].n);
-        if (coded_lzma(&c, elf, n, LZMA_QUICK, true, &e))
+        if (coded_code(&c, elf, n, &e))
             fail_msg("%s: %s", cases[i].name, e.msg);
         remake(made, KIND_RUNNER, &c);
         coded_free(&c);
