@@ -34,14 +34,31 @@ struct err {
  *
  * Returns code, so that a caller can write: return err_set(e, ERR_INPUT, ...).
  */
+#ifdef RUNNER           /* stub/runner_rt.h: the program ends with the message */
+enum { IN_RUNNER = 1 }; /* what packer has checked is not checked again */
+enum err_code err_exit(enum err_code code, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3), noreturn));
+#define err_set(e, code, ...) err_exit(((void)(e), (code)), __VA_ARGS__)
+#else
+enum { IN_RUNNER = 0 };
 enum err_code err_set(struct err *e, enum err_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+#endif
+
+/* err_packed - err_set with ERR_INPUT, for what packer checks before it packs: the runner says no
+ * more than that the file is damaged. */
+#ifdef RUNNER
+enum err_code err_damaged(void) __attribute__((noreturn));
+#define err_packed(e, ...) ((void)(e), (void)sizeof err_exit(ERR_INPUT, __VA_ARGS__), err_damaged())
+#else
+#define err_packed(e, ...) err_set(e, ERR_INPUT, __VA_ARGS__)
+#endif
 
 /* err_nomem - the message for an allocation of n bytes for `what` that failed. Returns
  * ERR_RESOURCE. The runner inside a submission says no more than that memory is short. */
-#if defined(KERN_FORWARD_ONLY) || defined(KERN_NO_OPTIM)
-enum err_code err_memory(struct err *e);
-#define err_nomem(e, what, n) ((void)(what), (void)(n), err_memory(e))
+#ifdef RUNNER
+enum err_code err_memory(void) __attribute__((noreturn));
+#define err_nomem(e, what, n) ((void)(e), (void)(what), (void)(n), err_memory())
 #else
 enum err_code err_nomem(struct err *e, const char *what, unsigned long long n);
 #endif

@@ -13,8 +13,8 @@ enum err_code bytes_parse(struct byte_table *b, const void *data, size_t n, cons
     uint32_t vocab = reader_u32(&r);
     memset(b, 0, sizeof *b);
     if (r.bad || vocab < 1 || vocab > 65536 || reader_left(&r) != 2 * (size_t)vocab)
-        return err_set(e, ERR_INPUT, "%s: not a byte table: says %u pieces, holds %zu bytes", path,
-                       vocab, n);
+        return err_packed(e, "%s: not a byte table: says %u pieces, holds %zu bytes", path, vocab,
+                          n);
     b->base = malloc(2 * (size_t)vocab);
     if (!b->base)
         return err_nomem(e, "byte table", 2 * vocab);
@@ -25,7 +25,7 @@ enum err_code bytes_parse(struct byte_table *b, const void *data, size_t n, cons
         b->flags[i] = reader_u8(&r);
         if (b->flags[i] > (BYTES_LEAD | BYTES_BOUNDARY)) {
             bytes_free(b);
-            return err_set(e, ERR_INPUT, "%s: piece %u: unknown flags", path, i);
+            return err_packed(e, "%s: piece %u: unknown flags", path, i);
         }
     }
     return ERR_OK;

@@ -61,26 +61,16 @@ void recipe_help(void (*line)(void *ctx, const char *key, const char *def, const
 /* recipe_check - shape constraints (divisibility, ranges); ERR_USAGE with the reason. */
 enum err_code recipe_check(const struct recipe *r, struct err *e);
 
-/* recipe_refuse - err_set with ERR_USAGE and the reason. The runner inside a submission meets only
- * recipes that packer has checked, so there one text, and no names, serve every check. */
-#if defined(KERN_FORWARD_ONLY) || defined(KERN_NO_OPTIM)
-#define recipe_refuse(e, ...) err_set(e, ERR_USAGE, "section recipe: no such model is possible")
-#define RECIPE_NAME(key)      ""
-#else
-#define recipe_refuse(e, ...) err_set(e, ERR_USAGE, __VA_ARGS__)
-#define RECIPE_NAME(key)      #key
-#endif
-
 /* recipe_ranges - the first of n settings outside lo..hi is ERR_USAGE, with its name and both. The
  * table's rows are written RECIPE_RANGE(KEY, field of struct recipe, lo, hi). */
 struct recipe_range {
-    char name[sizeof RECIPE_NAME(PARALLEL_START_LAYER)];
+    char name[sizeof "PARALLEL_START_LAYER"];
     uint16_t at;
     int32_t lo, hi;
 };
 #define RECIPE_RANGE(key, field, lo, hi)                                                           \
     {                                                                                              \
-        RECIPE_NAME(key), offsetof(struct recipe, field), lo, hi                                   \
+#key, offsetof(struct recipe, field), lo, hi                                               \
     }
 enum err_code recipe_ranges(const struct recipe *r, const struct recipe_range *range, size_t n,
                             struct err *e);

@@ -31,8 +31,8 @@ enum err_code recipe_ranges(const struct recipe *r, const struct recipe_range *r
         int64_t v, lo = range[i].lo, hi = range[i].hi;
         memcpy(&v, (const char *)r + range[i].at, sizeof v);
         if (v < lo || v > hi)
-            return recipe_refuse(e, "%s=%lld: must be %lld to %lld", range[i].name, (long long)v,
-                                 (long long)lo, (long long)hi);
+            return err_set(e, ERR_USAGE, "%s=%lld: must be %lld to %lld", range[i].name,
+                           (long long)v, (long long)lo, (long long)hi);
     }
     return ERR_OK;
 }
@@ -45,35 +45,34 @@ static enum err_code check_switches(const struct recipe *r, struct err *e)
     size_t ve = recipe_layers(r->ve_layers, layers, list);
     size_t recur = recipe_layers(r->recur_layers, layers, list), before = 0;
     if (ve == SIZE_MAX)
-        return recipe_refuse(e, "VE_LAYERS=%s: must be distinct blocks 0 to %zu, as 9,10",
-                             r->ve_layers, layers - 1);
+        return err_set(e, ERR_USAGE, "VE_LAYERS=%s: must be distinct blocks 0 to %zu, as 9,10",
+                       r->ve_layers, layers - 1);
     if (recur == SIZE_MAX)
-        return recipe_refuse(e, "RECUR_LAYERS=%s: must be distinct blocks 0 to %zu, as 4,5",
-                             r->recur_layers, layers - 1);
+        return err_set(e, ERR_USAGE, "RECUR_LAYERS=%s: must be distinct blocks 0 to %zu, as 4,5",
+                       r->recur_layers, layers - 1);
     if (r->ve_enabled && !ve)
-        return recipe_refuse(e, "VE_ENABLED=1 needs VE_LAYERS");
+        return err_set(e, ERR_USAGE, "VE_ENABLED=1 needs VE_LAYERS");
     if (r->xsa_last_n > r->num_layers)
-        return recipe_refuse(e, "XSA_LAST_N=%lld: there are %zu blocks", (long long)r->xsa_last_n,
-                             layers);
+        return err_set(e, ERR_USAGE, "XSA_LAST_N=%lld: there are %zu blocks",
+                       (long long)r->xsa_last_n, layers);
     if (r->bigram_vocab_size == 1)
-        return recipe_refuse(e, "BIGRAM_VOCAB_SIZE=1: needs at least 2 rows");
+        return err_set(e, ERR_USAGE, "BIGRAM_VOCAB_SIZE=1: needs at least 2 rows");
     if (r->skip_gates_enabled && !r->unet_skips)
-        return recipe_refuse(e, "SKIP_GATES_ENABLED=1 needs UNET_SKIPS=1");
+        return err_set(e, ERR_USAGE, "SKIP_GATES_ENABLED=1 needs UNET_SKIPS=1");
     if (!merge && !cross && strcmp(r->parallel_lanes, "off"))
-        return recipe_refuse(e, "PARALLEL_LANES=%s: must be off, merge or cross",
-                             r->parallel_lanes);
+        return err_set(e, ERR_USAGE, "PARALLEL_LANES=%s: must be off, merge or cross",
+                       r->parallel_lanes);
     if ((merge || cross) && r->parallel_start_layer >= r->num_layers)
-        return recipe_refuse(
-            e, "PARALLEL_START_LAYER=%lld: the lanes never begin, there are %zu blocks",
-            (long long)r->parallel_start_layer, layers);
+        return err_set(e, ERR_USAGE,
+                       "PARALLEL_START_LAYER=%lld: the lanes never begin, there are %zu blocks",
+                       (long long)r->parallel_start_layer, layers);
     for (size_t i = 0; i < recur; i++)
         before += (int64_t)list[i] < r->parallel_start_layer;
     if (cross && before && before < recur)
-        return recipe_refuse(
-            e,
-            "RECUR_LAYERS=%s: with PARALLEL_LANES=cross a second run cannot go back "
-            "before PARALLEL_START_LAYER=%lld",
-            r->recur_layers, (long long)r->parallel_start_layer);
+        return err_set(e, ERR_USAGE,
+                       "RECUR_LAYERS=%s: with PARALLEL_LANES=cross a second run cannot go back "
+                       "before PARALLEL_START_LAYER=%lld",
+                       r->recur_layers, (long long)r->parallel_start_layer);
     return ERR_OK;
 }
 
@@ -100,18 +99,18 @@ enum err_code recipe_check(const struct recipe *r, struct err *e)
     if (rc)
         return rc;
     if (r->model_dim % r->num_heads)
-        return recipe_refuse(e, "MODEL_DIM=%lld is no multiple of NUM_HEADS=%lld",
-                             (long long)r->model_dim, (long long)r->num_heads);
+        return err_set(e, ERR_USAGE, "MODEL_DIM=%lld is no multiple of NUM_HEADS=%lld",
+                       (long long)r->model_dim, (long long)r->num_heads);
     if (r->num_heads % r->num_kv_heads)
-        return recipe_refuse(e, "NUM_HEADS=%lld is no multiple of NUM_KV_HEADS=%lld",
-                             (long long)r->num_heads, (long long)r->num_kv_heads);
+        return err_set(e, ERR_USAGE, "NUM_HEADS=%lld is no multiple of NUM_KV_HEADS=%lld",
+                       (long long)r->num_heads, (long long)r->num_kv_heads);
     if (recipe_rope_dims(r) % 2 || recipe_rope_dims(r) > recipe_head_dim(r))
-        return recipe_refuse(e, "ROPE_DIMS=%zu: must be even and at most the head's %zu",
-                             recipe_rope_dims(r), recipe_head_dim(r));
+        return err_set(e, ERR_USAGE, "ROPE_DIMS=%zu: must be even and at most the head's %zu",
+                       recipe_rope_dims(r), recipe_head_dim(r));
     if (!(r->mlp_mult * (double)r->model_dim >= 1 && r->mlp_mult <= 1024))
-        return recipe_refuse(
-            e, "MLP_MULT: the hidden width must be at least 1, the factor at most 1024");
+        return err_set(e, ERR_USAGE,
+                       "MLP_MULT: the hidden width must be at least 1, the factor at most 1024");
     if (r->logit_softcap < 0 || !(r->rope_base > 0) || !(r->rms_eps >= 0))
-        return recipe_refuse(e, "LOGIT_SOFTCAP, ROPE_BASE and RMS_EPS must not be negative");
+        return err_set(e, ERR_USAGE, "LOGIT_SOFTCAP, ROPE_BASE and RMS_EPS must not be negative");
     return check_switches(r, e);
 }

@@ -24,9 +24,9 @@ static enum err_code check_mode(const struct recipe *r, enum eval_mode mode, str
         return err_set(e, ERR_USAGE,
                        "%s trains the weights, which this runner cannot; pack with EVAL_MODE=%s",
                        eval_mode_name(mode), eval_mode_name(mode));
-    if (TTT_BUILT && eval_mode_trains(r, mode))
+    if (!IN_RUNNER && eval_mode_trains(r, mode))
         rc = ttt_check(r, e);
-    if (!rc && (mode == EVAL_SLOT || mode == EVAL_SLOT_CONTEXT))
+    if (!IN_RUNNER && !rc && (mode == EVAL_SLOT || mode == EVAL_SLOT_CONTEXT))
         rc = slot_check(r, e);
     return rc;
 }
@@ -42,7 +42,7 @@ enum err_code score_windows(const struct gpt *m, size_t n, const struct score_op
                               .stride = (size_t)r->eval_stride};
     if (rc)
         return rc;
-    if (!l->old && strcmp(r->eval_windows, "new"))
+    if (!IN_RUNNER && !l->old && strcmp(r->eval_windows, "new"))
         return err_set(e, ERR_USAGE, "EVAL_WINDOWS=%s: must be new or old", r->eval_windows);
     if (l->stride > l->len) /* the default is 64: shorter windows then stand side by side */
         l->stride = l->len;
@@ -241,7 +241,8 @@ enum err_code score_run(const struct gpt *m, struct kern *k, const float *params
     memset(out, 0, sizeof *out);
     if (o->record)
         memset(o->record, 0, sizeof *o->record);
-    if ((rc = score_windows(m, n, o, &l, e)) || (rc = check_tokens(m, tok, l.total + 1, b, e)))
+    if ((rc = score_windows(m, n, o, &l, e)) ||
+        (!IN_RUNNER && (rc = check_tokens(m, tok, l.total + 1, b, e))))
         return rc;
     s.batch = o->batch ? o->batch : SCORE_ROWS / l.len;
     s.batch = s.batch ? s.batch : 1;

@@ -41,14 +41,14 @@ enum err_code slot_check(const struct recipe *r, struct err *e)
     if (rc)
         return rc;
     if (!(r->slot_lr >= 0 && r->slot_lr <= 1e6))
-        return recipe_refuse(e, "SLOT_LR: must be 0 to 1000000");
+        return err_set(e, ERR_USAGE, "SLOT_LR: must be 0 to 1000000");
     if (!(r->slot_lr_min <= r->slot_lr))
-        return recipe_refuse(e,
-                             "SLOT_LR_MIN: must be at most SLOT_LR; below 0 the rate is constant");
+        return err_set(e, ERR_USAGE,
+                       "SLOT_LR_MIN: must be at most SLOT_LR; below 0 the rate is constant");
     if (!(r->slot_wd >= 0 && r->slot_wd <= 1e6))
-        return recipe_refuse(e, "SLOT_WD: must be 0 to 1000000");
+        return err_set(e, ERR_USAGE, "SLOT_WD: must be 0 to 1000000");
     if (!(r->slot_eps >= 1e-30 && r->slot_eps <= 1))
-        return recipe_refuse(e, "SLOT_EPS: must be 1e-30 to 1"); /* 0 / (0 + eps) happens */
+        return err_set(e, ERR_USAGE, "SLOT_EPS: must be 1e-30 to 1"); /* 0 / (0 + eps) happens */
     return ERR_OK;
 }
 

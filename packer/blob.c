@@ -6,6 +6,7 @@
 #include <string.h>
 #include <zstd.h>
 
+#include "kernels/cpu/pool.h"
 #include "model/file.h"
 #include "model/reader.h"
 #include "stub/code_dec.h"
@@ -131,6 +132,9 @@ static size_t loader_size(const uint8_t *p, size_t n)
     return size >= ELF_HEADERS && size <= n ? (size_t)size : 0;
 }
 
+/* What small sections are stored with; lzma in files of before. */
+enum { TEXT_CODECS = 1 << CODEC_NONE | 1 << CODEC_LZMA | 1 << CODEC_CODE };
+
 /* Which codecs a kind may have, as bits, and how large it may be unpacked. */
 static const struct {
     uint32_t codecs;
@@ -142,9 +146,9 @@ static const struct {
     [KIND_WEIGHTS] = {1u << CODEC_NONE | 1u << CODEC_LZMA | 1u << CODEC_ZSTD | 1u << CODEC_RANGE |
                           1u << CODEC_CM,
                       WEIGHTS_RAW_MAX},
-    [KIND_BYTE_TABLE] = {1u << CODEC_NONE | 1u << CODEC_LZMA, BYTE_TABLE_RAW_MAX},
-    [KIND_RECIPE] = {1u << CODEC_NONE | 1u << CODEC_LZMA, RECIPE_RAW_MAX},
-    [KIND_SOURCE] = {1u << CODEC_NONE | 1u << CODEC_LZMA, SOURCE_RAW_MAX},
+    [KIND_BYTE_TABLE] = {TEXT_CODECS, BYTE_TABLE_RAW_MAX},
+    [KIND_RECIPE] = {TEXT_CODECS, RECIPE_RAW_MAX},
+    [KIND_SOURCE] = {TEXT_CODECS, SOURCE_RAW_MAX},
 };
 
 static bool params_sound(const struct blob_section *s)
@@ -313,13 +317,24 @@ static bool decode_code(uint8_t *out, const struct blob_section *s, void *work)
     return code_dec(work, out, s->raw_size, s->data, s->size) == 0;
 }
 
+/* One frame and nothing else: the library would skip frames that it is told to skip, and decode any
+ * number of empty ones, which is room for bytes that no check sees. */
+static bool decode_zstd(uint8_t *out, const struct blob_section *s)
+{
+    return ZSTD_getFrameContentSize(s->data, s->size) == s->raw_size &&
+           ZSTD_findFrameCompressedSize(s->data, s->size) == s->size &&
+           ZSTD_decompress(out, s->raw_size, s->data, s->size) == s->raw_size;
+}
+
 static bool decode_weights(uint8_t *out, const struct blob_section *s, void *work)
 {
     struct weights_cursor c;
     struct tensor_view t;
-    bool ok = s->codec == CODEC_ZSTD
-                  ? ZSTD_decompress(out, s->raw_size, s->data, s->size) == s->raw_size
-                  : weights_decode(s->codec, s->params, s->data, s->size, out, s->raw_size, work);
+    struct pool *pool = s->codec == CODEC_CM ? pool_for(CM_STREAMS_MAX) : NULL;
+    bool ok = s->codec == CODEC_ZSTD ? decode_zstd(out, s)
+                                     : weights_decode_on(pool, s->codec, s->params, s->data,
+                                                         s->size, out, s->raw_size, work);
+    pool_free(pool);
     if (!ok)
         return false;
     weights_open(&c, out, s->raw_size);

@@ -12,4 +12,7 @@
  */
 enum err_code coded_code(struct coded *c, const void *raw, size_t n, struct err *e);
 
+/* code_costs - the same, and cost[n], unless NULL, gets the bits that each byte takes. */
+enum err_code code_costs(struct coded *c, float *cost, const void *raw, size_t n, struct err *e);
+
 #endif

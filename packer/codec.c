@@ -6,6 +6,7 @@
 #include <zstd.h>
 
 #include "packer/cm.h"
+#include "packer/code.h"
 
 void coded_free(struct coded *c)
 {
@@ -15,12 +16,9 @@ void coded_free(struct coded *c)
 
 const char *codec_name(uint32_t codec)
 {
-    static const char *const name[] = {[CODEC_NONE] = "none",
-                                       [CODEC_LZMA] = "lzma",
-                                       [CODEC_ZSTD] = "zstd",
-                                       [CODEC_RANGE] = "range",
-                                       [CODEC_CM] = "cm",
-                                       [CODEC_CODE] = "code"};
+    static const char *const name[] = {
+        [CODEC_NONE] = "none",   [CODEC_LZMA] = "lzma", [CODEC_ZSTD] = "zstd",
+        [CODEC_RANGE] = "range", [CODEC_CM] = "cm",     [CODEC_CODE] = "code"};
     return codec < sizeof name / sizeof *name ? name[codec] : "unknown";
 }
 
@@ -49,16 +47,16 @@ static void keep_smaller(struct coded *c, struct coded *other)
 
 enum err_code coded_small(struct coded *c, const void *raw, size_t n, struct err *e)
 {
-    struct coded lzma = {0};
+    struct coded code = {0};
     enum err_code rc = coded_none(c, raw, n, e);
     if (rc || n == 0)
         return rc;
-    rc = coded_lzma(&lzma, raw, n, LZMA_SEARCH, false, e);
+    rc = coded_code(&code, raw, n, e);
     if (rc) {
         coded_free(c);
         return rc;
     }
-    keep_smaller(c, &lzma);
+    keep_smaller(c, &code);
     return ERR_OK;
 }
 
@@ -92,17 +90,13 @@ out:
     return rc;
 }
 
-/* The smallest that a submission can decode. */
+/* cm or lzma. (range is never smaller than cm; zstd has no decoder in a submission.) */
 static enum err_code smallest(struct coded *c, const void *raw, size_t n, struct err *e)
 {
-    struct coded range = {0}, lzma = {0};
+    struct coded lzma = {0};
     enum err_code rc = coded_cm(c, raw, n, e);
     if (!rc)
-        rc = coded_range(&range, raw, n, e);
-    if (!rc) {
-        keep_smaller(c, &range);
         rc = coded_lzma(&lzma, raw, n, LZMA_PROBE, false, e);
-    }
     /* The fast encoder is a few percent behind the thorough one. */
     if (!rc && lzma.size < c->size + c->size / 16) {
         coded_free(&lzma);

@@ -35,7 +35,7 @@ enum err_code coded_none(struct coded *c, const void *raw, size_t n, struct err 
  * coded_lzma - one raw LZMA1 stream, cut after the last byte that decoding needs.
  *
  * LZMA_SEARCH tries every lc, lp, pb and match finder that can matter and keeps the smallest; meant
- * for the runner (some 100 KB: a few seconds). LZMA_QUICK tries a handful (10 MB: half a minute),
+ * for small inputs (100 KB: a few seconds). LZMA_QUICK tries a handful (10 MB: half a minute),
  * LZMA_PROBE one setting with the fast encoder (10 MB: a second). With x86 set, code is expected:
  * each setting is tried with and without the call filter (FILTER_X86). Fails: ERR_RESOURCE without
  * memory. n may be anything from 1 to 2^31 - 1.
@@ -44,7 +44,7 @@ enum lzma_effort { LZMA_PROBE, LZMA_QUICK, LZMA_SEARCH };
 enum err_code coded_lzma(struct coded *c, const void *raw, size_t n, enum lzma_effort effort,
                          bool x86, struct err *e);
 
-/* coded_small - none or lzma, whichever is smaller: byte table, recipe, source. */
+/* coded_small - none or code, whichever is smaller: byte table, recipe, source. */
 enum err_code coded_small(struct coded *c, const void *raw, size_t n, struct err *e);
 
 /* coded_range - the range coder of stub/weights_dec.h. raw must be a weight payload
@@ -55,9 +55,10 @@ enum err_code coded_range(struct coded *c, const void *raw, size_t n, struct err
 enum err_code coded_zstd(struct coded *c, const void *raw, size_t n, struct err *e);
 
 /*
- * coded_weights - a payload with the codec asked for. CODEC_AUTO takes the smallest of cm, range
- * and lzma, whose decoders every submission has; lzma is only tried in earnest when a probe with the
- * fast encoder comes near. (The CPU runner has no decoder for zstd, so auto never takes that.)
+ * coded_weights - a payload with the codec asked for. CODEC_AUTO takes the smaller of cm and lzma;
+ * the latter is only tried in earnest when a probe with the fast encoder comes near. What their
+ * decoders cost is for the caller to add (packer/pack.c). No runner has a decoder for zstd, so auto
+ * never takes that.
  */
 enum { CODEC_AUTO = -1 };
 enum err_code coded_weights(struct coded *c, const void *raw, size_t n, int codec, struct err *e);

@@ -108,7 +108,7 @@ static enum err_code code_recipe(struct coded *c, bool *trains, const struct pac
     return coded_small(c, text, n, e);
 }
 
-static enum err_code code_weights(struct coded *c, const struct pack_job *job,
+static enum err_code code_weights(struct coded *c, const struct pack_job *job, int codec,
                                   const struct st_file *f, struct err *e)
 {
     uint8_t *payload;
@@ -120,7 +120,7 @@ static enum err_code code_weights(struct coded *c, const struct pack_job *job,
         rc = err_set(e, ERR_RESOURCE, "%s: %zu bytes of weights, a submission holds %d",
                      job->weights, n, WEIGHTS_RAW_MAX);
     else
-        rc = coded_weights(c, payload, n, job->codec, e);
+        rc = coded_weights(c, payload, n, codec, e);
     free(payload);
     return rc;
 }
@@ -140,20 +140,58 @@ static enum err_code check_target(const struct pack_job *job, const struct blob 
 /* Sections behind the header, in the order of their kinds. */
 enum { RUNNER, WEIGHTS, BYTE_TABLE, RECIPE, SOURCE, PARTS };
 
-/* All of them but the weights; the source when it is wanted. */
-static enum err_code code_rest(struct coded c[PARTS], const struct pack_job *job,
+/* All of them but the weights, which are or will be stored with this codec; the source when it is
+ * wanted. */
+static enum err_code code_rest(struct coded c[PARTS], const struct pack_job *job, uint32_t codec,
                                const struct st_file *f, struct err *e)
 {
     enum err_code rc;
-    bool full = false;
+    bool full = false, any = codec == CODEC_LZMA || codec == CODEC_RANGE;
     if ((rc = code_recipe(&c[RECIPE], &full, job, f, e)) ||
         (rc = code_byte_table(&c[BYTE_TABLE], job, f, e)) ||
-        (rc = coded_code(&c[RUNNER], full ? job->runner_full : job->runner,
-                         full ? job->runner_full_n : job->runner_n, e)))
+        (rc = coded_code(&c[RUNNER],
+                         any    ? job->runner_any
+                         : full ? job->runner_full
+                                : job->runner,
+                         any    ? job->runner_any_n
+                         : full ? job->runner_full_n
+                                : job->runner_n,
+                         e)))
         return rc;
-    return job->with_source
-               ? coded_lzma(&c[SOURCE], job->source, job->source_n, LZMA_QUICK, false, e)
-               : ERR_OK;
+    return job->with_source ? coded_code(&c[SOURCE], job->source, job->source_n, e) : ERR_OK;
+}
+
+static size_t total(const struct coded c[PARTS])
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < PARTS; i++)
+        bytes += c[i].size;
+    return bytes;
+}
+
+/* Everything. With CODEC_AUTO the smaller file counts: weights that lzma makes smaller need a
+ * runner with its decoder, which is larger. */
+static enum err_code code_all(struct coded c[PARTS], const struct pack_job *job,
+                              const struct st_file *f, struct err *e)
+{
+    struct coded cm[PARTS] = {{0}};
+    bool choose = job->codec == CODEC_AUTO && job->runner_any;
+    int codec = job->codec == CODEC_AUTO && !choose ? CODEC_CM : job->codec;
+    enum err_code rc = code_weights(&c[WEIGHTS], job, codec, f, e);
+    if (!rc)
+        rc = code_rest(c, job, c[WEIGHTS].codec, f, e);
+    if (rc || !choose || c[WEIGHTS].codec == CODEC_CM)
+        return rc;
+    if (!(rc = code_weights(&cm[WEIGHTS], job, CODEC_CM, f, e)) &&
+        !(rc = code_rest(cm, job, CODEC_CM, f, e)) && total(cm) < total(c))
+        for (size_t i = 0; i < PARTS; i++) {
+            struct coded swap = c[i];
+            c[i] = cm[i];
+            cm[i] = swap;
+        }
+    for (size_t i = 0; i < PARTS; i++)
+        coded_free(&cm[i]);
+    return rc;
 }
 
 static void layout(struct blob *b, const struct pack_job *job, const struct coded c[PARTS])
@@ -172,7 +210,7 @@ enum err_code pack(const struct pack_job *job, struct blob *b, struct err *e)
     enum err_code rc = st_open(&f, job->weights, e);
     if (rc)
         return rc;
-    if ((rc = code_rest(c, job, &f, e)) || (rc = code_weights(&c[WEIGHTS], job, &f, e)))
+    if ((rc = code_all(c, job, &f, e)))
         goto out;
     layout(b, job, c);
     rc = check_target(job, b, e);
@@ -193,7 +231,7 @@ enum err_code pack_rest(const struct pack_job *job, size_t *bytes, struct err *e
     struct coded c[PARTS] = {{0}};
     struct blob b;
     enum err_code rc = st_open(&f, job->weights, e);
-    if (!rc && !(rc = code_rest(c, job, &f, e))) {
+    if (!rc && !(rc = code_rest(c, job, (uint32_t)job->codec, &f, e))) {
         layout(&b, job, c);
         *bytes = b.size;
     }

@@ -18,10 +18,12 @@ struct pack_job {
     size_t target_bytes;    /* the file must not be larger */
     int codec;              /* enum codec, or CODEC_AUTO */
     bool with_source;
-    /* Built files. runner_full is for recipes whose EVAL_MODE trains (ttt, and slot-context with
-     * SLOT_AFTER_TTT=1), runner for all others; source may be NULL without with_source. */
-    const uint8_t *loader, *runner, *runner_full, *source;
-    size_t loader_n, runner_n, runner_full_n, source_n;
+    /* Built files. runner_any is for weights with a codec that the others cannot decode (lzma,
+     * range), runner_full for recipes whose EVAL_MODE trains (ttt, and slot-context with
+     * SLOT_AFTER_TTT=1), runner for all others. Without runner_any CODEC_AUTO
+     * is CODEC_CM; source may be NULL without with_source. */
+    const uint8_t *loader, *runner, *runner_full, *runner_any, *source;
+    size_t loader_n, runner_n, runner_full_n, runner_any_n, source_n;
 };
 
 /*
@@ -37,7 +39,7 @@ enum err_code pack(const struct pack_job *job, struct blob *b, struct err *e);
 /*
  * pack_rest - bytes of such a submission without the contents of its weight section: what is not
  * there for weights. Of job->weights the metadata matter and that they fit the recipe; out,
- * target_bytes and codec are not read. Errors as pack.
+ * target_bytes are not read. Errors as pack.
  */
 enum err_code pack_rest(const struct pack_job *job, size_t *bytes, struct err *e);
 

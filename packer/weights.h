@@ -10,8 +10,8 @@
 enum err_code weights_recipe(struct recipe *r, const struct st_file *f, const char *path,
                              struct err *e);
 
-/* weights_check - the tensors must be those of the recipe's model, complete and finite (gpt_load):
- * what the runner would refuse is not written. */
+/* weights_check - the tensors must be those of the recipe's model, complete and finite (gpt_load),
+ * and its settings of scoring must make sense: the runner does not check them again. */
 enum err_code weights_check(const struct recipe *r, const struct st_file *f, const char *path,
                             struct err *e);
 

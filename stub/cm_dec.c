@@ -33,22 +33,8 @@ static unsigned cm_code(void *coder, uint32_t p, unsigned unused)
 
 #include "stub/cm_model.h"
 
-_Static_assert(sizeof(struct cm_model) <= WEIGHTS_WORK, "weights_dec.h promises enough workspace");
-
-/* The flags with that tensor number in the payload: n of them, or NULL. */
-static const int8_t *flags(const struct cm_file *f, uint32_t number, size_t n)
-{
-    struct weights_cursor c;
-    struct tensor_view t;
-    weights_open(&c, f->payload, f->raw_size);
-    /* With so many tensors the search would take too long. */
-    if (c.left > CM_TENSORS || number >= c.left)
-        return NULL;
-    do
-        weights_next(&c, &t);
-    while (number--);
-    return t.dtype == ST_I8 && t.nbytes == n ? (const int8_t *)t.data : NULL;
-}
+_Static_assert(sizeof(struct cm_model) <= CM_WORK && CM_STREAMS_MAX * CM_WORK <= WEIGHTS_WORK,
+               "cm_dec.h and weights_dec.h promise enough workspace");
 
 bool cm_stream(const struct cm_file *f, unsigned s, void *work)
 {
@@ -62,23 +48,13 @@ bool cm_stream(const struct cm_file *f, unsigned s, void *work)
     cm_init(m, &d);
     weights_open(&c, f->payload, f->raw_size);
     while (weights_next(&c, &t)) {
-        uint8_t *data = f->payload + (t.data - f->payload);
         if (!cm_is_matrix(&t)) {
             if (s == 0)
-                cm_bytes(m, data, t.nbytes, st_dtype_size(t.dtype));
+                cm_other(m, &t, f->payload + (t.data - f->payload));
             continue;
         }
-        if ((before + t.nbytes / 2) * f->streams / f->all + 1 == s) {
-            struct cm_matrix x = {.q = (int8_t *)data, .cols = t.shape[t.ndim - 1]};
-            uint32_t rexp, cexp;
-            x.rows = t.nbytes / x.cols;
-            cm_hints(m, &x, &rexp, &cexp);
-            if (x.bits) {
-                x.rexp = flags(f, rexp, x.rows);
-                x.cexp = flags(f, cexp, x.cols);
-            }
-            cm_matrix(m, &x);
-        }
+        if ((before + t.nbytes / 2) * f->streams / f->all + 1 == s)
+            cm_tensor(m, f->payload, f->raw_size, &t);
         before += t.nbytes;
     }
     return d.in == d.end;

@@ -25,14 +25,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CM_STREAMS_MAX = 16 };
+enum { CM_STREAMS_MAX = 8 };
+
+/* Bytes of workspace of one stream, aligned to 8. */
+#define CM_WORK ((size_t)3 << 20)
 
 /*
  * Stored bytes: u32 raw size of the head, u32 stored size of the head, the head (the payload up to
- * the end of the table, as an LZMA stream), u8 number of streams with matrices; then for each
- * stream u32 size and the stream. Number 0 has everything but the matrices. A matrix belongs to
- * number 1 + floor(m * streams / all), where `all` counts the elements of all matrices and m those
- * up to the middle of this one.
+ * the end of the table, as a stream of codec "code"), u8 number of streams with matrices; then for
+ * each stream u32 size and the stream. Number 0 has everything but the matrices. A matrix belongs
+ * to number 1 + floor(m * streams / all), where `all` counts the elements of all matrices and m
+ * those up to the middle of this one.
  */
 struct cm_file {
     uint8_t *payload;
@@ -47,7 +50,7 @@ struct cm_file {
 /*
  * cm_open - find the streams, decode the table and stream 0.
  *
- *   params   [8] lc, lp, pb of the head
+ *   params   [8] 0, or lc, lp, pb of a head that is an LZMA stream, as it was before
  *   in       [in_n] the stored bytes; they and the payload must live as long as f is used
  *   payload  [raw_size] out, aligned to 8; must not overlap in
  *   work     [WEIGHTS_WORK] workspace, aligned to 8, contents irrelevant before and after

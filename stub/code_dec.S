@@ -10,7 +10,7 @@
 # reach of a displacement of one byte.
 #
 #   rdi  where the next byte goes        ebx  bits of the current byte
-#   r9   where the next byte comes from  r12, r13, r14  rows of weights
+#   r9   where the next byte comes from  r12, r13, r14  rows of weights; two more in the workspace
 #   esi  range    r10d  code             rcx  counts
 #
 # On the stack: end of the output, end of the input, start of the output; above them, while a bit is
@@ -21,17 +21,20 @@
     .set V_STATE, -128 + 4 * 6
     .set V_OPCODE, -128 + 4 * 7
     .set V_HASH, -128 + 4 * 8
-    .set HASH, -64
-    .set AT, 0
-    .set STRETCH, 256
+    .set CONTEXTS, 20
+    .set HASH, -68
+    .set ROW_LAST, 16
+    .set ROW_BEFORE, 24
+    .set AT, 32
+    .set STRETCH, AT + 16 * CONTEXTS
     .set SQUASH, STRETCH + 4 * 4096
-    .set ROW, 4 * 32
+    .set ROW, 4 * 64
     .set WEIGHTS, SQUASH + 4 * 4096
-    .set HISTORY, WEIGHTS + ROW * (256 + 256 + 17)
-    .set SLOTS, HISTORY + 8 * 16 * 256
+    .set HISTORY, WEIGHTS + ROW * (4 * 256 + CONTEXTS + 1)
+    .set SLOTS, HISTORY + 8 * CONTEXTS * 256
     .set GOLDEN, 0x9E3779B1
 
-    .text
+    .section .text.code_dec, "ax"
     .globl code_dec_small
 code_dec_small:
     push rbx
@@ -85,7 +88,7 @@ code_dec_small:
 
 # ---- a byte: hashes of its contexts. ecx is the context, edx what is left of its mask.
 .Lbyte:
-    push 16
+    push CONTEXTS
     pop rcx
     lea r11, [rip + .Lcontexts - 2]
 .Lcontext:
@@ -112,10 +115,10 @@ code_dec_small:
     push 1
     pop rbx
 .Lbit:
-    push 16
+    push CONTEXTS
     pop rcx
     lea r8, [rbp + HISTORY]
-    lea r14, [rbp + WEIGHTS + ROW * 512 - 4]
+    lea r14, [rbp + WEIGHTS + ROW * 1024 - 4]
 .Lslot:
     mov eax, [rbp + rcx * 4 + HASH - 4]
     add eax, ebx
@@ -129,24 +132,32 @@ code_dec_small:
     mov [rbp + rcx * 8 + AT - 8], rdx
     cmp byte ptr [rdx + 6], 0
     je .Lnew
-    sub r14, -ROW
+    add r14, ROW
 .Lnew:
     movzx edx, byte ptr [rdx + 7]
     lea rdx, [r8 + rdx * 8]
-    mov [rbp + rcx * 8 + AT + 8 * 16 - 8], rdx
+    mov [rbp + rcx * 8 + AT + 8 * CONTEXTS - 8], rdx
     add r8, 8 * 256
     loop .Lslot
 
-# Mix. ecx goes down from 32 to 1, the rows are addressed from 4 bytes before their start.
+# Mix. ecx goes down from 40 to 1, the rows are addressed from 4 bytes before their start.
     mov eax, ebx
-    shl eax, 7
+    shl eax, 8
     lea r12, [rbp + rax + WEIGHTS - 4]
     mov eax, [rbp + V_STATE]
-    shl eax, 7
+    shl eax, 8
     lea r13, [rbp + rax + WEIGHTS + ROW * 256 - 4]
+    mov eax, [rbp + V_LAST]
+    shl eax, 8
+    lea rax, [rbp + rax + WEIGHTS + ROW * 512 - 4]
+    mov [rbp + ROW_LAST], rax
+    mov eax, [rbp + V_LAST + 4]
+    shl eax, 8
+    lea rax, [rbp + rax + WEIGHTS + ROW * 768 - 4]
+    mov [rbp + ROW_BEFORE], rax
     push rdi
     xor edi, edi
-    mov cl, 32
+    mov cl, 2 * CONTEXTS
 .Lmix:
     mov rdx, [rbp + rcx * 8 + AT - 8]
     movzx edx, word ptr [rdx + 4]
@@ -155,7 +166,11 @@ code_dec_small:
     mov eax, [r12 + rcx * 4]
     add eax, [r13 + rcx * 4]
     add eax, [r14 + rcx * 4]
-    add eax, 100000
+    mov r8, [rbp + ROW_LAST]
+    add eax, [r8 + rcx * 4]
+    mov r8, [rbp + ROW_BEFORE]
+    add eax, [r8 + rcx * 4]
+    add eax, 80000
     cdqe
     imul rax, rdx
     add rdi, rax
@@ -197,15 +212,15 @@ code_dec_small:
     add ebx, ebx
     sub ebx, eax
 
-# Learn. r15 is 11 times the error, r11d the goal, rdi the slot.
+# Learn. r15 is 6 times the error, r11d the goal, rdi the slot.
     mov edx, eax
     shl edx, 16
     add edx, edi
-    imul edx, edx, -11
+    imul edx, edx, -6
     movsxd r15, edx
     xor eax, -32768
     xchg eax, r11d
-    mov cl, 32
+    mov cl, 2 * CONTEXTS
 .Llearn:
     mov rdi, [rbp + rcx * 8 + AT - 8]
     movzx eax, word ptr [rdi + 4]
@@ -216,6 +231,10 @@ code_dec_small:
     add [r12 + rcx * 4], eax
     add [r13 + rcx * 4], eax
     add [r14 + rcx * 4], eax
+    mov r8, [rbp + ROW_LAST]
+    add [r8 + rcx * 4], eax
+    mov r8, [rbp + ROW_BEFORE]
+    add [r8 + rcx * 4], eax
     mov eax, r11d
     movsx edx, word ptr [rdi + 4]
     sub eax, edx
@@ -359,6 +378,7 @@ code_dec_small:
 .Lcontexts:
     .word 0x0000, 0x0001, 0x0003, 0x000F, 0x0040, 0x0041, 0x0042, 0x0046
     .word 0x00C0, 0x02C8, 0x0AC0, 0x0100, 0x0300, 0x0601, 0x1100, 0x1300
+    .word 0x0031, 0x4300, 0x0044, 0x0281
 .Lnext:
     .byte 0, 1, 4, 16, 17, 20, 24, 32, 96, 160, 224
 .Lruns:
@@ -370,3 +390,4 @@ code_dec_small:
     .byte 0x73, 0xF2, 0xF3, 0xF3, 0xF3, 0x13, 0x04, 0x03, 0x24, 0x03, 0x70, 0xF3
     .byte 0xF3, 0xF3
     .att_syntax prefix
+    .text

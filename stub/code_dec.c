@@ -1,6 +1,8 @@
 /* code_dec.c - see code_dec.h. */
 #include "stub/code_dec.h"
 
+#include <stdlib.h>
+
 #include "model/reader.h"
 #include "stub/code_model.h"
 
@@ -27,4 +29,12 @@ ptrdiff_t code_dec(void *work, uint8_t *out, size_t out_n, const uint8_t *in, si
             put_le32(out + n - 4, le32(out + n - 4) - (uint32_t)n);
     } while (n < out_n);
     return (ptrdiff_t)(used - in_n);
+}
+
+bool code_unpack(uint8_t *out, size_t out_n, const uint8_t *in, size_t in_n)
+{
+    void *work = calloc(1, CODE_WORK);
+    bool good = work && code_dec(work, out, out_n, in, in_n) == 0;
+    free(work);
+    return good;
 }

@@ -10,9 +10,9 @@
  *               were those seen here?
  *
  * The predictions are added up in the logistic domain, ln(p / (1 - p)), with weights that learn
- * online: they move along the gradient of the coding cost. There are three sets of weights, added
- * together: chosen by the bits of the byte so far, by the state in the instruction, and by how many
- * contexts are not new.
+ * online: they move along the gradient of the coding cost. There are five sets of weights, added
+ * together: chosen by the bits of the byte so far, by the state in the instruction, by the last
+ * byte, by the one before, and by how many contexts are not new.
  *
  * Code is in the same language everywhere, so the model reads it: prefixes, opcode, ModRM, the
  * length of what follows. It need not be right (data is parsed as well, and some rare opcodes are
@@ -30,8 +30,10 @@
 #include <string.h>
 
 enum {
-    CODE_CONTEXTS = 16,
+    CODE_CONTEXTS = 20,
     CODE_INPUTS = 2 * CODE_CONTEXTS, /* of the mixer */
+    CODE_PITCH = 64,                 /* weights from one row of them to the next */
+    CODE_SETS = 5,                   /* of weights, up to 256 rows each */
     CODE_SLOTS = 1 << 22,
     CODE_CURVE = 4096, /* points of the logistic curve, from -8 to 8 */
 };
@@ -48,8 +50,8 @@ enum {
 
 /* The contexts: bit i stands for place i above. Found by search on the runner. */
 static const uint16_t code_context[CODE_CONTEXTS] = {
-    0x0000, 0x0001, 0x0003, 0x000F, 0x0040, 0x0041, 0x0042, 0x0046,
-    0x00C0, 0x02C8, 0x0AC0, 0x0100, 0x0300, 0x0601, 0x1100, 0x1300,
+    0x0000, 0x0001, 0x0003, 0x000F, 0x0040, 0x0041, 0x0042, 0x0046, 0x00C0, 0x02C8,
+    0x0AC0, 0x0100, 0x0300, 0x0601, 0x1100, 0x1300, 0x0031, 0x4300, 0x0044, 0x0281,
 };
 
 /*
@@ -179,14 +181,14 @@ struct code_model {
     uint32_t bits; /* of the current byte, behind a leading 1 */
     uint32_t hash[CODE_CONTEXTS];
     struct code_slot *at[CODE_INPUTS]; /* the contexts' own slots, then their histories' */
-    uint32_t *weight[3];               /* rows of `weights` in use */
+    uint32_t *weight[CODE_SETS];       /* rows of `weights` in use */
     uint32_t p;                        /* probability of a 1, in 1/2^32 */
     /* The logistic curve in both directions; its argument has 8 fraction bits. squash begins at
      * -8; stretch at a probability of one half, behind the highest comes the lowest. */
     int32_t stretch[CODE_CURVE];
     uint32_t squash[CODE_CURVE];
     /* 20 fraction bits, two's complement: should they ever overflow, they wrap */
-    uint32_t weights[256 + CODE_STATES + CODE_CONTEXTS + 1][CODE_INPUTS];
+    uint32_t weights[256 * (CODE_SETS - 1) + CODE_CONTEXTS + 1][CODE_PITCH];
     struct code_slot history[CODE_CONTEXTS][256];
     struct code_slot slot[CODE_SLOTS];
 };
@@ -241,11 +243,15 @@ static inline uint32_t code_predict(struct code_model *m)
     }
     m->weight[0] = m->weights[m->bits];
     m->weight[1] = m->weights[256 + m->v[V_STATE]];
-    m->weight[2] = m->weights[256 + CODE_STATES + known];
+    m->weight[2] = m->weights[512 + m->v[V_LAST]];
+    m->weight[3] = m->weights[768 + m->v[V_LAST + 1]];
+    m->weight[4] = m->weights[1024 + known];
     int64_t dot = 0;
     for (size_t j = 0; j < CODE_INPUTS; j++) {
-        /* 0.1: what an input weighs at the start */
-        uint32_t w = m->weight[0][j] + m->weight[1][j] + m->weight[2][j] + 100000;
+        /* 0.08: what an input weighs at the start */
+        uint32_t w = 80000;
+        for (int i = 0; i < CODE_SETS; i++)
+            w += m->weight[i][j];
         dot += (int64_t)(int32_t)w * code_stretch(m, m->at[j]);
     }
     dot = (dot >> 20) + CODE_CURVE / 2;
@@ -260,8 +266,8 @@ static inline void code_learn(struct code_model *m, uint32_t bit)
     int32_t goal = bit ? INT16_MAX : INT16_MIN;
     for (size_t j = CODE_INPUTS; j-- > 0;) {
         struct code_slot *s = m->at[j];
-        uint32_t by = (uint32_t)((int64_t)code_stretch(m, s) * (error * 11) >> 17);
-        for (int i = 0; i < 3; i++)
+        uint32_t by = (uint32_t)((int64_t)code_stretch(m, s) * (error * 6) >> 17);
+        for (int i = 0; i < CODE_SETS; i++)
             m->weight[i][j] += by;
         /* the first bit moves p by 2/3, the next by 2/5, ... */
         s->p = (uint16_t)(s->p + (goal - (int16_t)s->p) * 2 / (2 * s->n + 3));

@@ -12,6 +12,7 @@ stub_\name\()_end:
     embed loader, "stub/loader"
     embed runner, "stub/runner"
     embed runner_full, "stub/runner_full"
+    embed runner_any, "stub/runner_any"
     embed source, "stub/source.tar"
 
     .section .note.GNU-stack, "", @progbits

@@ -11,6 +11,7 @@
 extern const uint8_t stub_loader[], stub_loader_end[];
 extern const uint8_t stub_runner[], stub_runner_end[];
 extern const uint8_t stub_runner_full[], stub_runner_full_end[]; /* with test-time training */
+extern const uint8_t stub_runner_any[], stub_runner_any_end[];   /* and weights of every codec */
 extern const uint8_t stub_source[], stub_source_end[];
 
 #endif

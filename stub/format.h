@@ -60,11 +60,11 @@ enum kind {
 
 enum codec {
     CODEC_NONE = 0,  /* stored as it is */
-    CODEC_LZMA = 1,  /* one raw LZMA1 stream; runner, weights, byte table, recipe, source */
+    CODEC_LZMA = 1,  /* one raw LZMA1 stream; weights, and everything in files of before */
     CODEC_ZSTD = 2,  /* one zstd frame; weights only, no decoder in the CPU runner */
     CODEC_RANGE = 3, /* stub/weights_dec.h; weights only */
     CODEC_CM = 4,    /* stub/cm_dec.h; weights only */
-    CODEC_CODE = 5,  /* stub/code_dec.h; runner only */
+    CODEC_CODE = 5,  /* stub/code_dec.h; everything but the weights */
 };
 
 /*
@@ -100,6 +100,13 @@ enum filter {
  * in the padding of the runner's ELF header, 4 bytes, little-endian.
  */
 enum { RUNNER_FD_AT = 12 };
+
+/*
+ * The loader's decoder (code_dec_small of stub/code_dec.h) is its first code, right behind the two
+ * ELF headers. A runner has none of its own: it maps the file with the right to execute and calls
+ * this one for the sections behind it.
+ */
+enum { LOADER_DECODER_AT = 64 + 56 };
 
 /*
  * The decoded weight section: u32 count of tensors, u32 size of the table, the table, then the data

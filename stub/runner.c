@@ -15,12 +15,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kernels/cpu/cpu.h"
 #include "model/reader.h"
 #include "model/score.h"
 #include "model/shard.h"
 #include "model/text.h"
+#include "stub/code_dec.h"
 #include "stub/format.h"
-#include "stub/lzma_dec.h"
 #include "stub/weights_dec.h"
 
 extern const uint8_t __ehdr_start[];
@@ -30,25 +31,18 @@ static const char usage[] =
     "[--json]\n"
     "       submission --info | --extract DIR | --help\n"
     "Scores a token stream with the model inside this file and prints bits per byte.\n"
-    "  --data DIR      directory with *_val_*.bin shards, or one shard\n"
-    "  --eval MODE     plain, sliding, slot, slot-context or ttt; default: the recipe's\n"
-    "  --max-tokens N  score the first N positions only\n"
-    "  --threads N     default: all cores; the result does not depend on it\n"
-    "  --nll OUT.npy   one float64 per scored token; /dev/fd/N writes to descriptor N\n"
-    "  --info          the sections of this file as JSON\n"
-    "  --extract DIR   write the decoded sections to files\n"
-    "example: ./submission --data fineweb10B_sp1024 --eval sliding --max-tokens 65536\n";
-
-struct section {
-    uint32_t kind, codec;
-    size_t offset, size, raw_size;
-    const uint8_t *data, *params;
-};
+    "  --data        directory with *_val_*.bin shards, or one shard\n"
+    "  --eval        " EVAL_MODE_NAMES "; default: the recipe's\n"
+    "  --max-tokens  score the first N positions only\n"
+    "  --threads     default: all cores\n"
+    "  --nll         one float64 per scored token\n"
+    "  --info        the sections of this file as JSON\n"
+    "  --extract     write the decoded sections to files\n"
+    "example: ./submission --data fineweb10B_sp1024 --eval sliding\n";
 
 struct file {
-    const uint8_t *data;
-    size_t size;
-    struct section s[SECTIONS_MAX + 1]; /* by kind */
+    const uint8_t *data, *header;
+    size_t size, count; /* bytes, sections */
 };
 
 struct options {
@@ -59,92 +53,96 @@ struct options {
 
 /* ---- output ---- */
 
-static bool write_all(int fd, const void *data, size_t n)
+static int create(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    if (fd < 0)
+        err_exit(ERR_RESOURCE, "%s: cannot write", path);
+    return fd;
+}
+
+static void write_all(int fd, const void *data, size_t n, const char *name)
 {
     const char *p = data;
     while (n) {
         ssize_t w = write(fd, p, n);
         if (w <= 0)
-            return false;
+            err_exit(ERR_RESOURCE, "%s: cannot write", name);
         p += w;
         n -= (size_t)w;
     }
-    return true;
 }
 
 static void print(int fd, const char *s)
 {
-    write_all(fd, s, strlen(s));
+    write_all(fd, s, strlen(s), "output");
 }
 
 /* ---- the file ---- */
 
-/* A weight is at least a bit or so; nothing that decodes to more than this is a submission. */
-enum { RAW_LIMIT = 1 << 30 };
+/* The submission begins with the loader, and that with the decoder of everything but weights. */
+static const uint8_t *loader_code;
+typedef ptrdiff_t code_decoder(void *work, uint8_t *out, size_t out_n, const uint8_t *in,
+                               size_t in_n);
 
-static enum err_code open_file(struct file *f, struct err *e)
+bool code_unpack(uint8_t *out, size_t out_n, const uint8_t *in, size_t in_n)
+{
+    code_decoder *dec = (code_decoder *)(uintptr_t)(loader_code + LOADER_DECODER_AT);
+    void *work = malloc(CODE_WORK); /* all zero: runner_rt.c */
+    bool good = dec(work, out, out_n, in, in_n) == 0;
+    free(work);
+    return good;
+}
+
+/* A field of the entry of a section. */
+static size_t field(const struct file *f, uint32_t kind, size_t at)
+{
+    return (size_t)le64(f->header + HDR_ENTRIES + (kind - 1) * SEC_BYTES + at);
+}
+
+static void open_file(struct file *f)
 {
     int fd = (int)le32(__ehdr_start + RUNNER_FD_AT);
     struct stat st;
-    const uint8_t *h;
-    void *map = MAP_FAILED;
-    size_t loader, count;
-    if (fd && !fstat(fd, &st))
-        map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    void *map;
+    if (!fd || fstat(fd, &st))
+        err_exit(ERR_USAGE, "this is the runner; start the submission file itself");
+    map = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED)
-        return err_set(e, ERR_USAGE, "this is the runner; start the submission file itself");
+        err_memory();
     close(fd);
-    f->data = map;
+    f->data = loader_code = map;
     f->size = (size_t)st.st_size;
     /* The loader's program header says how long the loader is, and there the header begins. */
-    loader = (size_t)le64(f->data + 64 + 32);
-    h = f->data + loader;
-    count = le32(h + HDR_COUNT);
-    for (size_t i = 0; i < count; i++) {
-        const uint8_t *p = h + HDR_ENTRIES + i * SEC_BYTES;
-        struct section s = {.kind = (uint32_t)i + 1,
-                            .codec = le32(p + SEC_CODEC),
-                            .offset = (size_t)le64(p + SEC_OFFSET),
-                            .size = (size_t)le64(p + SEC_SIZE),
-                            .raw_size = (size_t)le64(p + SEC_RAW_SIZE),
-                            .params = p + SEC_PARAMS};
-        s.data = f->data + s.offset;
-        if (s.raw_size > RAW_LIMIT || (s.codec == CODEC_NONE && s.size != s.raw_size))
-            return err_set(e, ERR_INPUT, "section %zu: impossible size", i);
-        f->s[i + 1] = s;
-    }
-    return ERR_OK;
+    f->header = f->data + le64(f->data + 64 + 32);
+    f->count = le32(f->header + HDR_COUNT);
 }
 
+/* By kind, and by codec. */
 static const char *const kind_name[] = {"",        "loader",     "header", "runner",
                                         "weights", "byte_table", "recipe", "source"};
-static const char *const codec_name[] = {"none", "lzma", "zstd", "range", "cm"};
+static const char *const codec_name[] = {"none", "lzma", "zstd", "range", "cm", "code"};
 
-/* The decoded bytes of a section: in place, or in fresh memory that lives as long as the program.
- */
-static enum err_code decode(const struct section *s, const uint8_t **out, struct err *e)
+/* The decoded bytes of a section: in place, or in fresh memory. pool: for weights, or NULL. */
+static const uint8_t *decode(const struct file *f, uint32_t kind, struct pool *pool)
 {
-    uint8_t *raw = (uint8_t *)(uintptr_t)s->data;
-    bool ok = true;
-    if (s->codec != CODEC_NONE) {
-        void *work = malloc(WEIGHTS_WORK);
-        raw = malloc(s->raw_size);
-        if (!raw || !work)
-            return err_nomem(e, kind_name[s->kind], s->raw_size);
-        if (s->kind == KIND_WEIGHTS) {
-            ok = weights_decode(s->codec, s->params, s->data, s->size, raw, s->raw_size, work);
-        } else {
-            ok = lzma_dec(work, raw, s->raw_size, s->data, s->size, le32(s->params)) == s->size;
-            if (ok && s->params[PARAM_FILTER])
-                x86_undo(raw, s->raw_size);
-        }
-        free(work);
-    }
-    *out = raw;
-    return ok ? ERR_OK : err_set(e, ERR_INPUT, "section %s: cannot be decoded", kind_name[s->kind]);
+    const uint8_t *data = f->data + field(f, kind, SEC_OFFSET);
+    size_t size = field(f, kind, SEC_SIZE), raw_size = field(f, kind, SEC_RAW_SIZE);
+    uint32_t codec = (uint32_t)field(f, kind, SEC_CODEC);
+    uint8_t *raw;
+    if (codec == CODEC_NONE)
+        return data;
+    raw = malloc(raw_size);
+    if (codec == CODEC_CODE
+            ? !code_unpack(raw, raw_size, data, size)
+            : !weights_decode_on(pool, codec,
+                                 f->header + HDR_ENTRIES + (kind - 1) * SEC_BYTES + SEC_PARAMS,
+                                 data, size, raw, raw_size, malloc(WEIGHTS_WORK)))
+        err_damaged();
+    return raw;
 }
 
-static void json_field(struct text *t, const char *name, uint64_t v)
+static void number(struct text *t, const char *name, size_t v)
 {
     text_str(t, name);
     text_u64(t, v);
@@ -154,41 +152,32 @@ static void info(const struct file *f)
 {
     char buf[2048];
     struct text t = {buf, 0, sizeof buf};
-    json_field(&t, "{\"total_bytes\":", f->size);
-    text_str(&t, ",\"sections\":[");
-    for (const struct section *s = f->s + 1; s <= f->s + SECTIONS_MAX && s->kind; s++) {
-        text_str(&t, s->kind > 1 ? ",\n{\"kind\":\"" : "\n{\"kind\":\"");
-        text_str(&t, kind_name[s->kind]);
+    number(&t, "{\"total_bytes\":", f->size);
+    for (uint32_t kind = 1; kind <= f->count; kind++) {
+        text_str(&t, kind > 1 ? "},\n{\"kind\":\"" : ",\"sections\":[\n{\"kind\":\"");
+        text_str(&t, kind_name[kind]);
         text_str(&t, "\",\"codec\":\"");
-        text_str(&t, s->codec <= CODEC_CM ? codec_name[s->codec] : "unknown");
-        json_field(&t, "\",\"offset\":", s->offset);
-        json_field(&t, ",\"size\":", s->size);
-        json_field(&t, ",\"unpacked_size\":", s->raw_size);
-        text_char(&t, '}');
+        text_str(&t, codec_name[(uint32_t)field(f, kind, SEC_CODEC)]);
+        number(&t, "\",\"offset\":", field(f, kind, SEC_OFFSET));
+        number(&t, ",\"size\":", field(f, kind, SEC_SIZE));
+        number(&t, ",\"unpacked_size\":", field(f, kind, SEC_RAW_SIZE));
     }
-    text_str(&t, "\n]}\n");
+    text_str(&t, "}\n]}\n");
     print(1, buf);
 }
 
-static enum err_code extract(const struct file *f, const char *dir, struct err *e)
+static void extract(const struct file *f, const char *dir)
 {
     mkdir(dir, 0777);
-    for (const struct section *s = f->s + 1; s <= f->s + SECTIONS_MAX && s->kind; s++) {
+    for (uint32_t kind = 1; kind <= f->count; kind++) {
         char path[1024];
         struct text t = {path, 0, sizeof path};
-        const uint8_t *raw;
-        enum err_code rc = decode(s, &raw, e);
-        int fd;
-        if (rc)
-            return rc;
+        const uint8_t *raw = decode(f, kind, NULL);
         text_str(&t, dir);
         text_char(&t, '/');
-        text_str(&t, kind_name[s->kind]);
-        fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-        if (fd < 0 || !write_all(fd, raw, s->raw_size) || close(fd))
-            return err_set(e, ERR_RESOURCE, "%s: cannot write", path);
+        text_str(&t, kind_name[kind]);
+        write_all(create(path), raw, field(f, kind, SEC_RAW_SIZE), path);
     }
-    return ERR_OK;
 }
 
 /* ---- the model ---- */
@@ -200,47 +189,30 @@ struct engine {
     struct byte_table b;
 };
 
-static enum err_code load_weights(struct engine *g, const struct file *f, struct err *e)
-{
-    const struct section *s = &f->s[KIND_WEIGHTS];
-    struct weights_cursor c;
-    struct tensor_view *v, t;
-    const uint8_t *payload;
-    size_t n = 0, cap = 3 * g->m.nparams;
-    enum err_code rc = decode(s, &payload, e);
-    if (rc)
-        return rc;
-    g->params = g->k->alloc(g->k, g->m.floats * sizeof(float));
-    v = malloc(cap * sizeof *v);
-    if (!v || !g->params)
-        return err_nomem(e, "weights", g->m.floats * sizeof(float));
-    weights_open(&c, payload, s->raw_size);
-    while (n < cap && weights_next(&c, &t))
-        v[n++] = t;
-    if (c.bad)
-        return err_set(e, ERR_INPUT, "section weights: damaged");
-    rc = gpt_load(&g->m, g->params, v, n, "section weights", e);
-    free(v);
-    if (s->codec != CODEC_NONE)
-        free((void *)(uintptr_t)payload);
-    return rc;
-}
-
-static enum err_code load_engine(struct engine *g, const struct file *f, size_t threads,
-                                 struct err *e)
+static void load_engine(struct engine *g, const struct file *f, size_t threads)
 {
     struct recipe r;
-    const uint8_t *recipe, *table;
-    enum err_code rc;
+    struct weights_cursor c;
+    const uint8_t *payload;
+    size_t n = 0;
     recipe_init(&r);
-    if ((rc = decode(&f->s[KIND_RECIPE], &recipe, e)) ||
-        (rc = recipe_parse(&r, (const char *)recipe, f->s[KIND_RECIPE].raw_size, "section recipe",
-                           true, e)) ||
-        (rc = decode(&f->s[KIND_BYTE_TABLE], &table, e)) ||
-        (rc = bytes_parse(&g->b, table, f->s[KIND_BYTE_TABLE].raw_size, "section byte_table", e)) ||
-        (rc = gpt_init(&g->m, &r, e)) || (rc = kern_cpu(&g->k, threads, e)))
-        return rc;
-    return load_weights(g, f, e);
+    recipe_parse(&r, (const char *)decode(f, KIND_RECIPE, NULL),
+                 field(f, KIND_RECIPE, SEC_RAW_SIZE), "", true, NULL);
+    bytes_parse(&g->b, decode(f, KIND_BYTE_TABLE, NULL), field(f, KIND_BYTE_TABLE, SEC_RAW_SIZE),
+                "", NULL);
+    gpt_init(&g->m, &r, NULL);
+    kern_cpu(&g->k, threads, NULL);
+    g->params = g->k->alloc(g->k, g->m.floats * sizeof(float));
+
+    payload = decode(f, KIND_WEIGHTS, ((struct cpu *)g->k->impl)->pool);
+    weights_open(&c, payload, field(f, KIND_WEIGHTS, SEC_RAW_SIZE));
+    struct tensor_view *v = malloc(c.left * sizeof *v);
+    while (weights_next(&c, &v[n]))
+        n++;
+    gpt_load(&g->m, g->params, v, n, "", NULL);
+    free(v);
+    if (field(f, KIND_WEIGHTS, SEC_CODEC) << 32) /* it is not in place */
+        free((void *)(uintptr_t)payload);
 }
 
 /* ---- scoring ---- */
@@ -254,6 +226,7 @@ static uint64_t now_ms(void)
 
 struct output {
     int nll; /* descriptor or -1 */
+    const char *name;
     bool tty;
     uint64_t start, shown;
 };
@@ -261,8 +234,9 @@ struct output {
 static enum err_code write_nll(void *ctx, const double *nll, size_t n, struct err *e)
 {
     struct output *o = ctx;
-    if (o->nll >= 0 && !write_all(o->nll, nll, n * sizeof *nll))
-        return err_set(e, ERR_RESOURCE, "--nll: cannot write");
+    (void)e;
+    if (o->nll >= 0)
+        write_all(o->nll, nll, n * sizeof *nll, o->name);
     return ERR_OK;
 }
 
@@ -275,57 +249,46 @@ static void progress(void *ctx, size_t done, size_t all)
     if (!o->tty || (t < o->shown + 200 && done < all))
         return;
     o->shown = t;
-    text_str(&x, "\rwindow ");
-    text_u64(&x, done);
-    text_char(&x, '/');
-    text_u64(&x, all);
-    text_str(&x, ", ");
-    text_u64(&x, t * (all - done) / done / 1000);
+    number(&x, "\rwindow ", done);
+    number(&x, "/", all);
+    number(&x, ", ", t * (all - done) / done / 1000);
     text_str(&x, done < all ? " s left   " : " s left   \r\033[K");
     print(2, buf);
 }
 
 /* The NumPy 1.0 header of a vector of n float64: 128 bytes, the text padded with spaces. */
-static bool npy_header(int fd, size_t n)
+static void npy_header(const struct output *o, size_t n)
 {
-    char h[129];
+    char h[129] = "\x93NUMPY\1\0v";
     struct text t = {h + 10, 0, sizeof h - 10};
-    memcpy(h, "\x93NUMPY\1\0v\0", 10);
-    text_str(&t, "{'descr': '<f8', 'fortran_order': False, 'shape': (");
-    text_u64(&t, n);
+    number(&t, "{'descr': '<f8', 'fortran_order': False, 'shape': (", n);
     text_str(&t, ",), }");
     while (t.n < 117)
         text_char(&t, ' ');
     text_char(&t, '\n');
-    return write_all(fd, h, 128);
+    write_all(o->nll, h, 128, o->name);
 }
 
-static bool small_number(const char *s, size_t *out)
+/* A number of at most 12 digits; SIZE_MAX when it is none. */
+static size_t small_number(const char *s)
 {
-    size_t v = 0;
-    if (!*s || strlen(s) > 12)
-        return false;
-    for (; *s; s++) {
-        if (*s < '0' || *s > '9')
-            return false;
-        v = v * 10 + (size_t)(*s - '0');
+    size_t v = 0, n = 0;
+    for (; s[n]; n++) {
+        if (s[n] < '0' || s[n] > '9' || n == 12)
+            return SIZE_MAX;
+        v = v * 10 + (size_t)(s[n] - '0');
     }
-    *out = v;
-    return true;
+    return n ? v : SIZE_MAX;
 }
 
 /* /dev/fd/N is used as it is: inside a sandbox nothing may be opened for writing. */
-static enum err_code open_nll(const char *path, int *fd, struct err *e)
+static int open_nll(const char *path)
 {
-    size_t n;
-    if (!strncmp(path, "/dev/fd/", 8) && small_number(path + 8, &n))
-        *fd = (int)n;
-    else
-        *fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-    return *fd < 0 ? err_set(e, ERR_RESOURCE, "%s: cannot write", path) : ERR_OK;
+    size_t n = strncmp(path, "/dev/fd/", 8) ? SIZE_MAX : small_number(path + 8);
+    return n == SIZE_MAX ? create(path) : (int)n;
 }
 
-static enum err_code score(const struct file *f, const struct options *o, struct err *e)
+static void score(const struct file *f, const struct options *o)
 {
     struct engine g = {0};
     struct output out = {.nll = -1, .tty = isatty(2), .start = now_ms()};
@@ -340,99 +303,79 @@ static enum err_code score(const struct file *f, const struct options *o, struct
     size_t n;
     char line[640];
     struct text t = {line, 0, sizeof line};
-    enum err_code rc = load_engine(&g, f, o->threads, e);
-    if (rc)
-        return rc;
-    so.mode = eval_mode_parse(o->eval ? o->eval : g.m.r.eval_mode);
+    load_engine(&g, f, o->threads);
+    const char *mode = o->eval ? o->eval : g.m.r.eval_mode;
+    so.mode = eval_mode_parse(mode);
     if (so.mode == EVAL_MODES)
-        return err_set(e, ERR_USAGE, "--eval %s: must be " EVAL_MODE_NAMES,
-                       o->eval ? o->eval : g.m.r.eval_mode);
-    if ((rc = shard_load(&tok, &n, o->data, "val", (size_t)g.m.r.vocab_size,
-                         o->max_tokens ? o->max_tokens + 1 : 0, e)) ||
-        (rc = score_windows(&g.m, n, &so, &l, e)))
-        return rc;
-    if (o->nll && ((rc = open_nll(o->nll, &out.nll, e)) || !npy_header(out.nll, window_scored(&l))))
-        return err_set(e, ERR_RESOURCE, "%s: cannot write", o->nll);
-    if ((rc = score_run(&g.m, g.k, g.params, tok, n, &g.b, &so, &s, e)))
-        return rc;
+        err_exit(ERR_USAGE, "--eval %s: must be " EVAL_MODE_NAMES, mode);
+    shard_load(&tok, &n, o->data, "val", (size_t)g.m.r.vocab_size,
+               o->max_tokens ? o->max_tokens + 1 : 0, NULL);
+    score_windows(&g.m, n, &so, &l, NULL);
+    if (o->nll) {
+        out.name = o->nll;
+        out.nll = open_nll(o->nll);
+        npy_header(&out, window_scored(&l));
+    }
+    score_run(&g.m, g.k, g.params, tok, n, &g.b, &so, &s, NULL);
     if (out.nll >= 0 && close(out.nll))
-        return err_set(e, ERR_RESOURCE, "%s: cannot write", o->nll);
+        err_exit(ERR_RESOURCE, "%s: cannot write", o->nll);
     score_report(&t, &g.m.r, so.mode, &s, &record, now_ms() - out.start, o->json);
     text_char(&t, '\n');
     print(1, line);
-    return ERR_OK;
 }
 
 /* ---- command line ---- */
 
-static enum err_code parse_args(struct options *o, char **argv, struct err *e)
-{
-    const struct {
-        const char *name;
-        const char **str;
-        size_t *num;
-        bool *flag;
-    } opt[] = {
-        {"--data", &o->data, NULL, NULL},
-        {"--eval", &o->eval, NULL, NULL},
-        {"--nll", &o->nll, NULL, NULL},
-        {"--extract", &o->extract, NULL, NULL},
-        {"--max-tokens", NULL, &o->max_tokens, NULL},
-        {"--threads", NULL, &o->threads, NULL},
-        {"--json", NULL, NULL, &o->json},
-        {"--info", NULL, NULL, &o->info},
-    };
-    for (char **a = argv + 1; *a; a++) {
-        size_t i = 0;
-        while (i < sizeof opt / sizeof opt[0] && strcmp(*a, opt[i].name))
-            i++;
-        if (i == sizeof opt / sizeof opt[0])
-            return err_set(e, ERR_USAGE, "%s: unknown option; try --help", *a);
-        if (opt[i].flag) {
-            *opt[i].flag = true;
-            continue;
-        }
-        if (!*++a)
-            return err_set(e, ERR_USAGE, "%s: needs a value", a[-1]);
-        if (opt[i].str)
-            *opt[i].str = *a;
-        else if (!small_number(*a, opt[i].num))
-            return err_set(e, ERR_USAGE, "%s %s: not a number", a[-1], *a);
-    }
-    if (!o->info && !o->extract && !o->data)
-        return err_set(e, ERR_USAGE, "say --data DIR; try --help");
-    return ERR_OK;
-}
+/* Options in the order of the words; those from FLAGS on have no value. */
+enum { DATA, EVAL, NLL, EXTRACT, MAX_TOKENS, THREADS, FLAGS, JSON = FLAGS, INFO, OPTIONS };
+static const char words[] = "data\0eval\0nll\0extract\0max-tokens\0threads\0json\0info\0";
 
-static enum err_code run(char **argv, struct err *e)
+static void parse_args(struct options *o, char **argv)
 {
-    struct options o = {0};
-    struct file f = {0};
-    enum err_code rc;
-    if (argv[0] && argv[1] && !strcmp(argv[1], "--help")) {
-        print(1, usage);
-        return ERR_OK;
+    const char *value[OPTIONS] = {0};
+    while (*++argv) {
+        const char *name = *argv, *word = words;
+        int i = 0;
+        if (!strcmp(name, "--help")) {
+            print(1, usage);
+            exit(0);
+        }
+        for (; i < OPTIONS && (strncmp(name, "--", 2) || strcmp(name + 2, word)); i++)
+            word += strlen(word) + 1;
+        if (i == OPTIONS)
+            err_exit(ERR_USAGE, "%s: unknown option; try --help", name);
+        if (i < FLAGS && !*++argv)
+            err_exit(ERR_USAGE, "%s: needs a value", name);
+        value[i] = *argv;
+        if ((i == MAX_TOKENS || i == THREADS) && small_number(*argv) == SIZE_MAX)
+            err_exit(ERR_USAGE, "%s %s: not a number", name, *argv);
     }
-    if ((rc = parse_args(&o, argv, e)) || (rc = open_file(&f, e)))
-        return rc;
-    if (o.info)
-        info(&f);
-    else if (o.extract)
-        rc = extract(&f, o.extract, e);
-    else
-        rc = score(&f, &o, e);
-    return rc;
+    *o = (struct options){.data = value[DATA],
+                          .eval = value[EVAL],
+                          .nll = value[NLL],
+                          .extract = value[EXTRACT],
+                          .json = value[JSON],
+                          .info = value[INFO]};
+    if (value[MAX_TOKENS])
+        o->max_tokens = small_number(value[MAX_TOKENS]);
+    if (value[THREADS])
+        o->threads = small_number(value[THREADS]);
+    if (!o->info && !o->extract && !o->data)
+        err_exit(ERR_USAGE, "say --data DIR; try --help");
 }
 
 int main(int argc, char **argv)
 {
-    struct err e = {0};
-    enum err_code rc = run(argv, &e);
+    struct options o;
+    struct file f;
     (void)argc;
-    if (rc) {
-        print(2, "submission: ");
-        print(2, e.msg);
-        print(2, "\n");
-    }
-    return (int)rc;
+    parse_args(&o, argv);
+    open_file(&f);
+    if (o.info)
+        info(&f);
+    else if (o.extract)
+        extract(&f, o.extract);
+    else
+        score(&f, &o);
+    return 0;
 }

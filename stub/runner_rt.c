@@ -1,7 +1,7 @@
 /*
  * runner_rt.c - what the runner has instead of the big parts of libc.
  *
- * err_set without stdio, settings without strtod, system calls without errno, threads without
+ * Messages without stdio, settings without strtod, system calls without errno, threads without
  * storage of their own, and an allocator that asks the kernel for every block: the runner allocates
  * a few dozen times, mostly large, so pages are the right unit. What remains of musl are its
  * headers and its string functions. It saves about 25 KB, in every submission.
@@ -21,26 +21,50 @@
 
 #include "kernels/err.h"
 #include "model/file.h"
-#include "model/number.h"
 #include "model/recipe.h"
+#include "model/shard.h"
 #include "model/text.h"
 
-enum err_code err_set(struct err *e, enum err_code code, const char *fmt, ...)
+/* %s, %u, %d and numbers of 64 bits (%zu, %llu, %lld), none of them negative. */
+static void format(struct text *t, const char *fmt, va_list ap)
 {
-    if (e && e->code == ERR_OK) {
-        struct text t = {e->msg, 0, sizeof e->msg};
-        va_list ap;
-        e->code = code;
-        va_start(ap, fmt);
-        text_format(&t, fmt, ap);
-        va_end(ap);
+    for (; *fmt; fmt++) {
+        if (*fmt != '%') {
+            text_char(t, *fmt);
+        } else if (*++fmt == 's') {
+            text_str(t, va_arg(ap, const char *));
+        } else {
+            size_t v = va_arg(ap, size_t);
+            if (*fmt == 'u' || *fmt == 'd')
+                v = (unsigned)v;
+            else
+                fmt += *fmt == 'z' ? 1 : 2;
+            text_u64(t, v);
+        }
     }
-    return code;
 }
 
-enum err_code err_memory(struct err *e)
+enum err_code err_exit(enum err_code code, const char *fmt, ...)
 {
-    return err_set(e, ERR_RESOURCE, "out of memory");
+    char line[512];
+    struct text t = {line, 0, sizeof line - 1};
+    va_list ap;
+    va_start(ap, fmt);
+    text_str(&t, "submission: ");
+    format(&t, fmt, ap);
+    line[t.n] = '\n';
+    write(2, line, t.n + 1);
+    exit(code);
+}
+
+enum err_code err_damaged(void)
+{
+    err_exit(ERR_INPUT, "this file is damaged");
+}
+
+enum err_code err_memory(void)
+{
+    err_exit(ERR_RESOURCE, "out of memory");
 }
 
 /* ---- memory ---- */
@@ -49,12 +73,9 @@ enum { HEAD = 64 }; /* in front of every block: its mapped size; keeps blocks on
 
 void *malloc(size_t n)
 {
-    size_t *p;
-    if (n > SIZE_MAX - HEAD)
-        return NULL;
-    p = mmap(NULL, n + HEAD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
-        return NULL;
+    size_t *p = mmap(NULL, n + HEAD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (n > SIZE_MAX / 2 || p == MAP_FAILED)
+        err_memory();
     *p = n + HEAD;
     return (char *)p + HEAD;
 }
@@ -69,18 +90,19 @@ void free(void *p)
 
 void *calloc(size_t n, size_t size)
 {
-    return size && n > SIZE_MAX / size ? NULL : malloc(n * size); /* fresh pages are zero */
+    return malloc(n * size); /* fresh pages are zero */
 }
 
 void *aligned_alloc(size_t align, size_t n)
 {
-    return align <= HEAD ? malloc(n) : NULL;
+    (void)align; /* HEAD at most */
+    return malloc(n);
 }
 
 void *realloc(void *p, size_t n)
 {
     void *q = malloc(n);
-    if (q && p) {
+    if (p) {
         size_t old = *(size_t *)(void *)((char *)p - HEAD) - HEAD;
         memcpy(q, p, old < n ? old : n);
         free(p);
@@ -91,11 +113,12 @@ void *realloc(void *p, size_t n)
 /* ---- settings ---- */
 
 /*
- * All keys and their defaults as lines TYPE KEY=VALUE, where a type has three letters and no blank
- * follows it. The fields of struct recipe have the same order and nothing between them.
+ * The recipe section is what recipe_print wrote: lines KEY=VALUE with all keys of a model and its
+ * scoring, in their order. So the runner need not know their names, only their types.
  */
-#define KEY(type, key, field, def, help) #type #key "=" #def "\n"
-static const char keys[] = RECIPE_MODEL_KEYS(KEY) RECIPE_EVAL_KEYS(KEY);
+enum { TYPE_INT = 'I', TYPE_NUM = 'N', TYPE_STR = 'S' };
+#define KEY(type, key, field, def, help) TYPE_##type,
+static const char types[] = {RECIPE_MODEL_KEYS(KEY) RECIPE_EVAL_KEYS(KEY) 0};
 
 struct known {
     RECIPE_MODEL_KEYS(RECIPE_FIELD)
@@ -104,67 +127,66 @@ struct known {
 _Static_assert(sizeof(struct known) % 8 == 0 && sizeof(int64_t) == sizeof(double),
                "a field of struct recipe is 8 bytes or RECIPE_STR, a multiple of 8");
 
-/* value ends at n; the default of a text is written with its quotes, and so may a value be. */
-static bool assign(char *field, char type, const char *value, size_t n)
+/* number_parse (model/number.h) of what recipe_print writes. */
+static double number(const char *s)
 {
-    char buf[RECIPE_STR];
-    double v;
-    if (n >= 2 && *value == '"') {
-        value++;
-        n -= 2;
+    uint64_t digits = 0;
+    int exp = 0, e = 0, point = 0;
+    bool neg = *s == '-', eneg;
+    double v, p = 1;
+    for (s += neg; *s == '.' || (*s >= '0' && *s <= '9'); s++)
+        if (*s == '.') {
+            point = 1;
+        } else {
+            digits = digits * 10 + (uint64_t)(*s - '0');
+            exp -= point;
+        }
+    if (*s++ == 'e') {
+        for (eneg = *s == '-'; *++s;)
+            e = e * 10 + (*s - '0');
+        exp += eneg ? -e : e;
     }
-    if (n >= sizeof buf)
-        return false;
-    memcpy(buf, value, n);
-    buf[n] = 0;
-    if (type == 'S') {
-        memcpy(field, buf, n + 1);
-        return true;
-    }
-    if (!number_parse(buf, &v))
-        return false;
-    if (type == 'N')
-        *(double *)(void *)field = v;
-    else if (v != (double)(*(int64_t *)(void *)field = (int64_t)v))
-        return false;
-    return true;
-}
-
-/* One line KEY=VALUE of n bytes. Keys that only matter for training are skipped. */
-static bool set(struct recipe *r, const char *line, size_t n)
-{
-    char *field = (char *)r;
-    for (const char *k = keys; *k; k = strchr(k, '\n') + 1) {
-        char type = *k;
-        k += 3;
-        size_t name = (size_t)(strchr(k, '=') + 1 - k);
-        if (name <= n && !memcmp(line, k, name))
-            return assign(field, type, line + name, n - name);
-        field += type == 'S' ? (size_t)RECIPE_STR : sizeof(double);
-    }
-    return true;
+    for (; exp > 22; exp--)
+        digits *= 10;
+    v = (double)digits;
+    for (e = exp < 0 ? -exp : exp; e; e--)
+        p *= 10; /* exact up to 10^22 */
+    v = exp < 0 ? v / p : v * p;
+    return neg ? -v : v;
 }
 
 void recipe_init(struct recipe *r)
 {
     memset(r, 0, sizeof *r);
-    for (const char *k = keys, *end; *k; k = end + 1) {
-        end = strchr(k, '\n');
-        set(r, k + 3, (size_t)(end - k - 3));
-    }
 }
 
-/* The recipe section is what recipe_print wrote: KEY=VALUE lines, nothing else. */
 enum err_code recipe_parse(struct recipe *r, const char *text, size_t n, const char *where,
                            bool lenient, struct err *e)
 {
+    const char *end = text + n;
+    char *field = (char *)r;
+    (void)where;
     (void)lenient;
-    for (size_t i = 0, from = 0; i <= n; i++)
-        if (i == n || text[i] == '\n') {
-            if (!set(r, text + from, i - from))
-                return err_set(e, ERR_USAGE, "%s: byte %zu: not understood", where, from);
-            from = i + 1;
+    (void)e;
+    for (const char *type = types; *type; type++) {
+        char value[RECIPE_STR] = {0};
+        size_t used = 0;
+        while (text < end && *text++ != '=')
+            ;
+        for (; text < end && *text != '\n'; text++)
+            if (used < sizeof value - 1)
+                value[used++] = *text;
+        if (*type == TYPE_STR) {
+            memcpy(field, value, sizeof value);
+            field += sizeof value;
+            continue;
         }
+        if (*type == TYPE_NUM)
+            *(double *)(void *)field = number(value);
+        else
+            *(int64_t *)(void *)field = (int64_t)number(value);
+        field += sizeof(double);
+    }
     return ERR_OK;
 }
 
@@ -208,142 +230,104 @@ char *strchr(const char *s, int c)
     return (char *)(uintptr_t)s;
 }
 
+char *strcpy(char *restrict to, const char *restrict from)
+{
+    size_t i = 0;
+    while ((to[i] = from[i]))
+        i++;
+    return to;
+}
+
+char *strcat(char *restrict to, const char *restrict from)
+{
+    strcpy(to + strlen(to), from);
+    return to;
+}
+
 /* ---- system calls ---- */
 
 /*
  * The few calls of libc that the runner makes, straight to the kernel. None of them leaves an error
- * number behind (nobody here reads errno), so threads need no storage of their own, and the
- * start-up code of libc is not needed either.
+ * number behind (nobody here reads errno; what is negative has failed), so threads need no storage
+ * of their own, and the start-up code of libc is not needed either.
  */
-static long sys6(long n, long a, long b, long c, long d, long e, long f)
+__attribute__((naked)) long syscall(__attribute__((unused)) long number, ...)
 {
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    register long r9 __asm__("r9") = f;
-    __asm__ volatile("syscall"
-                     : "+a"(n)
-                     : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return n;
+    __asm__("mov %rdi, %rax\n"
+            "mov %rsi, %rdi\n"
+            "mov %rdx, %rsi\n"
+            "mov %rcx, %rdx\n"
+            "mov %r8, %r10\n"
+            "mov %r9, %r8\n"
+            "xor %r9d, %r9d\n" /* no call here has a sixth argument but 0 */
+            "syscall\n"
+            "ret");
 }
 
-static long sys3(long n, long a, long b, long c)
+static long kernel3(long number, long a, long b, long c)
 {
-    long r = sys6(n, a, b, c, 0, 0, 0);
-    return r < 0 ? -1 : r;
+    return syscall(number, a, b, c, 0, 0);
 }
 
-long syscall(long n, ...)
+_Noreturn void exit(int status)
 {
-    va_list ap;
-    long a[6];
-    va_start(ap, n);
-    for (int i = 0; i < 6; i++)
-        a[i] = va_arg(ap, long);
-    va_end(ap);
-    return sys6(n, a[0], a[1], a[2], a[3], a[4], a[5]);
+    kernel3(SYS_exit_group, status, 0, 0);
+    __builtin_unreachable();
 }
 
 void *mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
 {
-    long p = sys6(SYS_mmap, (long)at, (long)n, prot, flags, fd, off);
+    (void)off; /* always 0 */
+    long p = syscall(SYS_mmap, (long)at, (long)n, prot, flags, fd);
     return p < 0 ? MAP_FAILED : (void *)p;
 }
 
 int munmap(void *p, size_t n)
 {
-    return (int)sys3(SYS_munmap, (long)p, (long)n, 0);
+    return (int)kernel3(SYS_munmap, (long)p, (long)n, 0);
 }
 
 int open(const char *path, int flags, ...)
 {
-    return (int)sys3(SYS_open, (long)path, flags, 0666);
+    return (int)kernel3(SYS_open, (long)path, flags, 0666);
 }
 
 int close(int fd)
 {
-    return (int)sys3(SYS_close, fd, 0, 0);
+    return (int)kernel3(SYS_close, fd, 0, 0);
 }
 
 ssize_t write(int fd, const void *p, size_t n)
 {
-    return sys3(SYS_write, fd, (long)p, (long)n);
+    return kernel3(SYS_write, fd, (long)p, (long)n);
 }
 
 int mkdir(const char *path, mode_t mode)
 {
-    return (int)sys3(SYS_mkdir, (long)path, mode, 0);
+    return (int)kernel3(SYS_mkdir, (long)path, mode, 0);
 }
 
 /* musl's struct stat has the kernel's layout on x86-64. */
 int fstat(int fd, struct stat *st)
 {
-    return (int)sys3(SYS_fstat, fd, (long)st, 0);
-}
-
-int stat(const char *restrict path, struct stat *restrict st)
-{
-    return (int)sys3(SYS_stat, (long)path, (long)st, 0);
+    return (int)kernel3(SYS_fstat, fd, (long)st, 0);
 }
 
 int isatty(int fd)
 {
     char state[64]; /* struct termios of the kernel: 36 bytes */
-    return sys3(SYS_ioctl, fd, 0x5401, (long)state) == 0; /* TCGETS */
+    return kernel3(SYS_ioctl, fd, 0x5401, (long)state) == 0; /* TCGETS */
 }
 
 int clock_gettime(clockid_t clock, struct timespec *t)
 {
-    return (int)sys3(SYS_clock_gettime, clock, (long)t, 0);
+    return (int)kernel3(SYS_clock_gettime, clock, (long)t, 0);
 }
 
 int sched_getaffinity(pid_t pid, size_t n, cpu_set_t *set)
 {
     memset(set, 0, n); /* the kernel fills in only as many bytes as it has processors for */
-    return sys3(SYS_sched_getaffinity, pid, (long)n, (long)set) < 0 ? -1 : 0;
-}
-
-/* ---- directories ---- */
-
-/* The kernel's records have the layout of musl's struct dirent; see getdents64(2). */
-struct __dirstream {
-    int fd;
-    long at, end;
-    _Alignas(struct dirent) char buf[4096];
-};
-
-DIR *opendir(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY);
-    DIR *d = fd < 0 ? NULL : malloc(sizeof *d);
-    if (d) {
-        d->fd = fd;
-        d->at = d->end = 0;
-    }
-    return d;
-}
-
-struct dirent *readdir(DIR *d)
-{
-    struct dirent *e;
-    if (d->at == d->end) {
-        d->at = 0;
-        d->end = sys3(SYS_getdents64, d->fd, (long)d->buf, sizeof d->buf);
-        if (d->end <= 0) {
-            d->end = 0;
-            return NULL;
-        }
-    }
-    e = (struct dirent *)(void *)(d->buf + d->at);
-    d->at += e->d_reclen;
-    return e;
-}
-
-int closedir(DIR *d)
-{
-    close(d->fd);
-    free(d);
-    return 0;
+    return kernel3(SYS_sched_getaffinity, pid, (long)n, (long)set) < 0 ? -1 : 0;
 }
 
 /* ---- files ---- */
@@ -370,6 +354,81 @@ void file_unmap(const void *data, size_t n)
 {
     if (data)
         munmap((void *)(uintptr_t)data, n);
+}
+
+/* ---- shards ---- */
+
+/* "..._val_....bin"? */
+static bool is_val(const char *name)
+{
+    size_t n = strlen(name), i = 0;
+    while (i < n && strncmp(name + i, "_val_", 5))
+        i++;
+    return i < n && !strcmp(name + n - 4, ".bin");
+}
+
+/* The name that comes next behind `name` among the shards of a directory, in its place; false when
+ * there is none. The kernel's records have the layout of musl's struct dirent; see getdents64(2).
+ */
+static bool next_shard(const char *path, char *name)
+{
+    _Alignas(struct dirent) char buf[4096];
+    int dir = open(path, O_RDONLY | O_DIRECTORY);
+    char best[256] = "";
+    long n;
+    while ((n = syscall(SYS_getdents64, dir, buf, sizeof buf, 0, 0)) > 0)
+        for (char *at = buf; at < buf + n;) {
+            struct dirent *d = (struct dirent *)(void *)at;
+            if (is_val(d->d_name) && strcmp(d->d_name, name) > 0 &&
+                (!*best || strcmp(d->d_name, best) < 0))
+                strcpy(best, d->d_name);
+            at += d->d_reclen;
+        }
+    close(dir);
+    strcpy(name, best);
+    return *best;
+}
+
+/* Append one shard's tokens, as many as max still allows. */
+static void append(uint16_t **tok, size_t *n, const char *path, size_t vocab, size_t max)
+{
+    struct shard s;
+    shard_open(&s, path, vocab, NULL);
+    size_t take = max && s.n > max - *n ? max - *n : s.n;
+    *tok = realloc(*tok, (*n + take) * sizeof **tok);
+    memcpy(*tok + *n, s.tok, take * sizeof **tok);
+    *n += take;
+    shard_close(&s);
+}
+
+/* kind is "val". The directory is read once for each shard: there are few. */
+enum err_code shard_load(uint16_t **tok, size_t *n, const char *path, const char *kind,
+                         size_t vocab, size_t max, struct err *e)
+{
+    char name[256] = "", full[4096];
+    int dir = open(path, O_RDONLY);
+    struct stat st;
+    (void)kind;
+    (void)e;
+    *tok = NULL;
+    *n = 0;
+    if (dir < 0 || fstat(dir, &st))
+        err_exit(ERR_INPUT, "%s: no such file or directory", path);
+    close(dir);
+    if (!S_ISDIR(st.st_mode)) {
+        append(tok, n, path, vocab, max);
+        return ERR_OK;
+    }
+    while ((!max || *n < max) && next_shard(path, name)) {
+        struct text t = {full, 0, sizeof full};
+        text_str(&t, path);
+        text_char(&t, '/');
+        text_str(&t, name);
+        append(tok, n, full, vocab, max);
+    }
+    if (!*n)
+        err_exit(ERR_INPUT, "%s: no *_val_*.bin shard in it", path);
+    return ERR_OK;
 }
 
 /* ---- threads ---- */
@@ -402,15 +461,13 @@ int pthread_create(pthread_t *restrict thread, const pthread_attr_t *restrict at
     void **top = (void **)(void *)(stack + STACK - 32 - HEAD % 16);
     (void)attr;
     *thread = 0;
-    if (!stack)
-        return 11; /* EAGAIN */
     top[0] = (void *)(uintptr_t)fn;
     top[1] = arg;
-    return clone_thread(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-                            CLONE_SYSVSEM,
-                        top) < 0
-               ? 11
-               : 0;
+    if (clone_thread(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+                         CLONE_SYSVSEM,
+                     top) < 0)
+        err_exit(ERR_RESOURCE, "cannot start a thread");
+    return 0;
 }
 
 int pthread_join(pthread_t thread, void **result)
@@ -440,9 +497,7 @@ __attribute__((used)) static _Noreturn void begin(long *stack)
 {
     char **argv = (char **)(stack + 1);
     environment = argv + *stack + 1;
-    sys3(SYS_exit_group, main((int)*stack, argv), 0, 0);
-    for (;;)
-        ;
+    exit(main((int)*stack, argv));
 }
 
 __asm__(".globl _start\n_start: mov %rsp, %rdi\n    and $-16, %rsp\n    call begin");

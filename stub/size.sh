@@ -1,12 +1,16 @@
 #!/bin/bash
-# size.sh - where the bytes of loader and runner come from: `make size` runs it with the build directory.
+# size.sh - where the bytes of loader and runners come from: `make size` runs it with the build directory.
+# A runner is linked a second time with its symbols; its functions are what the link made of those in the
+# sources, so one may hold others that were put into it.
 set -eu
 B=${1:-build}
-echo "loader   $(stat -c %s "$B/stub/loader") bytes (budget 2560, aim 2048)"
-echo "full     $(stat -c %s "$B/stub/runner_full") bytes before compression, the runner that trains as well"
-echo "runner   $(stat -c %s "$B/stub/runner") bytes before compression; by object:"
-size "$B"/musl/*/*.o "$B"/musl/*/*/*.o | awk 'NR > 1 { n = $6; sub(".*/musl/", "", n); print $1, n }' |
-    sort -rn | awk '{ printf "%10d  %s\n", $1, $2; s += $1 } END { printf "%10d  text in all\n", s }'
-echo "largest functions:"
-nm -S --size-sort -r -t d "$B"/musl/*/*.o "$B"/musl/*/*/*.o 2>/dev/null |
-    awk '$3 ~ /[tT]/ { printf "%10d  %s\n", $2, $4 }' | sort -rn | head -15
+loader=$(stat -c %s "$B/stub/loader")
+echo "loader $loader bytes (budget 2048)"
+for r in runner runner_full; do
+    nm -n -S "$B/stub/$r.symbols" | "$B/tests/size" "$B/stub/$r" 400000 >"$B/stub/$r.size"
+    echo
+    awk -v l="$loader" -v r=$r 'NR == 1 { print r ": " $1 " bytes stored, " $2 " before; with the loader " $1 + l }' \
+        "$B/stub/$r.size"
+    sed -n '2,41p' "$B/stub/$r.size"
+    echo "     ... all of them: $B/stub/$r.size"
+done

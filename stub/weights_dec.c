@@ -1,12 +1,18 @@
 /* weights_dec.c - see weights_dec.h. */
 #include "stub/weights_dec.h"
 
+#include <string.h>
+
+#include "kernels/cpu/pool.h"
+#include "kernels/err.h"
 #include "model/reader.h"
+#ifndef WEIGHTS_CM_ONLY
 #include "stub/lzma_dec.h"
 #include "stub/range_model.h"
 
-_Static_assert(sizeof(struct range_model) <= WEIGHTS_WORK && sizeof(struct lzma) <= WEIGHTS_WORK,
+_Static_assert(sizeof(struct range_model) <= CM_WORK && sizeof(struct lzma) <= CM_WORK,
                "weights_dec.h promises that this much workspace is enough");
+#endif
 
 /* ---- tensors in a payload ------------------------------------------------------------------- */
 
@@ -71,9 +77,19 @@ bool weights_next(struct weights_cursor *c, struct tensor_view *t)
 
 /* ---- head of the range and the cm codec ------------------------------------------------------ */
 
+/* A stream of the codec "code". A runner has no code_dec. */
+static bool decode_code(uint8_t *out, size_t out_n, const uint8_t *in, size_t in_n, void *work)
+{
+    if (IN_RUNNER)
+        return code_unpack(out, out_n, in, in_n);
+    memset(work, 0, CODE_WORK);
+    return code_dec(work, out, out_n, in, in_n) == 0;
+}
+
 /*
- * u32 raw size and u32 stored size of the head (the payload up to the end of the table), the head
- * as an LZMA stream with the lc, lp, pb of params. The rest of the payload becomes zero.
+ * u32 raw size and u32 stored size of the head (the payload up to the end of the table), then the
+ * head: a stream of the codec "code", or, where params has lc, lp, pb of one, an LZMA stream. The
+ * rest of the payload becomes zero.
  */
 static bool decode_head(struct reader *r, const uint8_t *params, uint8_t *payload, size_t raw_size,
                         void *work)
@@ -81,15 +97,23 @@ static bool decode_head(struct reader *r, const uint8_t *params, uint8_t *payloa
     uint32_t head_raw = reader_u32(r), head_size = reader_u32(r);
     const uint8_t *head = reader_take(r, head_size);
     struct weights_cursor c;
-    if (r->bad || head_raw > raw_size ||
-        lzma_dec(work, payload, head_raw, head, head_size, le32(params)) != head_size)
+    if (r->bad || head_raw > raw_size || head_raw < WT_TABLE)
         return false;
+#ifdef WEIGHTS_CM_ONLY
+    (void)params;
+    bool good = decode_code(payload, head_raw, head, head_size, work);
+#else
+    bool good = le64(params)
+                    ? lzma_dec(work, payload, head_raw, head, head_size, le32(params)) == head_size
+                    : decode_code(payload, head_raw, head, head_size, work);
+#endif
     for (size_t i = head_raw; i < raw_size; i++)
         payload[i] = 0; /* padding */
     weights_open(&c, payload, raw_size);
-    return !c.bad && c.table_end == head_raw;
+    return good && !c.bad && c.table_end == head_raw;
 }
 
+#ifndef WEIGHTS_CM_ONLY
 /* ---- range codec ---------------------------------------------------------------------------- */
 
 struct range_dec {
@@ -141,34 +165,57 @@ static bool decode_range(const uint8_t *params, const uint8_t *in, size_t in_n, 
     return !c.bad && d.in == d.end;
 }
 
+#endif
+
 /* ---- cm codec ------------------------------------------------------------------------------- */
 
 #include "stub/cm_dec.c"
 
-static bool decode_cm(const uint8_t *params, const uint8_t *in, size_t in_n, uint8_t *payload,
-                      size_t raw_size, void *work)
-{
+struct cm_job {
     struct cm_file f;
-    bool good = cm_open(&f, params, in, in_n, payload, raw_size, work);
-    for (unsigned s = 1; good && s <= f.streams; s++)
-        good = cm_stream(&f, s, work);
+    uint8_t *work;
+    size_t part; /* distance of the workspaces of two streams */
+    bool good[CM_STREAMS_MAX];
+};
+
+static void cm_task(void *ctx, size_t task, size_t thread)
+{
+    struct cm_job *j = ctx;
+    (void)thread;
+    j->good[task] = cm_stream(&j->f, (unsigned)task + 1, j->work + task * j->part);
+}
+
+static bool decode_cm(struct pool *pool, const uint8_t *params, const uint8_t *in, size_t in_n,
+                      uint8_t *payload, size_t raw_size, void *work)
+{
+    struct cm_job j = {.work = work, .part = pool ? CM_WORK : 0};
+    bool good = cm_open(&j.f, params, in, in_n, payload, raw_size, work);
+    if (good && pool)
+        pool_run(pool, cm_task, &j, j.f.streams);
+    for (size_t s = 0; good && s < j.f.streams; s++) {
+        if (!pool)
+            cm_task(&j, s, 0);
+        good = j.good[s];
+    }
     return good;
 }
 
-bool weights_decode(uint32_t codec, const uint8_t *params, const uint8_t *in, size_t in_n,
-                    uint8_t *payload, size_t raw_size, void *work)
+bool weights_decode_on(struct pool *pool, uint32_t codec, const uint8_t *params, const uint8_t *in,
+                       size_t in_n, uint8_t *payload, size_t raw_size, void *work)
 {
     switch (codec) {
     case CODEC_NONE:
         for (size_t i = 0; i < raw_size && in_n == raw_size; i++)
             payload[i] = in[i];
         return in_n == raw_size;
+#ifndef WEIGHTS_CM_ONLY
     case CODEC_LZMA:
         return lzma_dec(work, payload, raw_size, in, in_n, le32(params)) == in_n;
     case CODEC_RANGE:
         return decode_range(params, in, in_n, payload, raw_size, work);
+#endif
     case CODEC_CM:
-        return decode_cm(params, in, in_n, payload, raw_size, work);
+        return decode_cm(pool, params, in, in_n, payload, raw_size, work);
     default:
         return false;
     }

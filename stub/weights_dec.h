@@ -4,7 +4,9 @@
  * Decoding has two steps: weights_decode turns the stored bytes into the payload (layout: WT_* in
  * stub/format.h, docs/format.md), and a cursor walks over the tensors inside it. Linked into the
  * runner and into verify; written for size, integers only, so every machine gets the same bytes.
- * Needs nothing from libc. Whatever the input is, nothing outside the given buffers is touched.
+ * Needs nothing of libc but memset; in a runner, the function code_unpack (stub/code_dec.h).
+ * Whatever the input is, nothing outside the given buffers is touched. Compiled with
+ * WEIGHTS_CM_ONLY, as in a runner, it has the codecs "none" and "cm" alone.
  *
  *     uint8_t *payload = ...raw_size bytes, aligned to 8...;
  *     struct weights_cursor c;
@@ -25,7 +27,11 @@
 #include <stdint.h>
 
 #include "model/tensor.h"
+#include "stub/cm_dec.h"
+#include "stub/code_dec.h"
 #include "stub/format.h"
+
+struct pool; /* kernels/cpu/pool.h */
 
 /* Where the walk is. Offsets into the payload; only `bad` is for the caller to read. */
 struct weights_cursor {
@@ -35,12 +41,15 @@ struct weights_cursor {
     bool bad;
 };
 
-/* Bytes of workspace that weights_decode needs, aligned to 8, whatever the codec. */
-#define WEIGHTS_WORK ((size_t)3 << 20)
+/* Bytes of workspace that weights_decode needs, aligned to 8, whatever the codec: what the head of
+ * a section takes. Of that each stream of codec cm that is decoded at the same time uses CM_WORK.
+ */
+#define WEIGHTS_WORK CODE_WORK
 
 /*
- * weights_decode - decode the stored bytes of a weight section.
+ * weights_decode_on - decode the stored bytes of a weight section.
  *
+ *   pool     threads that share the work of codec cm, or NULL: alone; the bytes are the same
  *   codec    CODEC_NONE, CODEC_LZMA, CODEC_RANGE or CODEC_CM; others are refused
  *   params   [8] the codec parameters of the section entry (SEC_PARAMS)
  *   in       [in_n] the stored bytes
@@ -51,8 +60,15 @@ struct weights_cursor {
  * garbage. True promises that all of in was used and payload filled, not that its table is sound:
  * the cursor says that. Time is bounded by in_n + raw_size (of codec cm: by what cm_dec.h says).
  */
-bool weights_decode(uint32_t codec, const uint8_t *params, const uint8_t *in, size_t in_n,
-                    uint8_t *payload, size_t raw_size, void *work);
+bool weights_decode_on(struct pool *pool, uint32_t codec, const uint8_t *params, const uint8_t *in,
+                       size_t in_n, uint8_t *payload, size_t raw_size, void *work);
+
+/* weights_decode - the same, alone. */
+static inline bool weights_decode(uint32_t codec, const uint8_t *params, const uint8_t *in,
+                                  size_t in_n, uint8_t *payload, size_t raw_size, void *work)
+{
+    return weights_decode_on(NULL, codec, params, in, in_n, payload, raw_size, work);
+}
 
 /* weights_open - put a cursor before the first tensor. A payload that is too short sets c->bad. */
 void weights_open(struct weights_cursor *c, const uint8_t *payload, size_t raw_size);

@@ -1,6 +1,8 @@
 /* xxh64.c - see xxh64.h. */
 #include "stub/xxh64.h"
 
+#include "model/reader.h"
+
 /* The five primes of the specification. */
 #define P1 0x9E3779B185EBCA87u
 #define P2 0xC2B2AE3D27D4EB4Fu
@@ -8,67 +10,35 @@
 #define P4 0x85EBCA77C2B2AE63u
 #define P5 0x27D4EB2F165667C5u
 
-/*
- * Little-endian loads of one instruction. model/reader.h has the general ones, which -Oz turns into
- * calls; here and in the loader every byte counts.
- */
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "use le32 and le64 on such a machine");
-
-/* Hides from the compiler what it knows of a variable, so that it keeps it in a register. */
-#define OPAQUE(x) __asm__("" : "+r"(x))
-
-#define TINY static inline __attribute__((always_inline))
-
-TINY uint32_t load32(const uint8_t *p)
-{
-    uint32_t v;
-    __builtin_memcpy(&v, p, sizeof v);
-    return v;
-}
-
-TINY uint64_t load64(const uint8_t *p)
-{
-    uint64_t v;
-    __builtin_memcpy(&v, p, sizeof v);
-    return v;
-}
-
-TINY uint64_t rotl(uint64_t x, int by)
+static uint64_t rotl(uint64_t x, int by)
 {
     return x << by | x >> (64 - by);
 }
 
 uint64_t xxh64(const uint8_t *data, size_t n)
 {
-    /* Constants of 10 bytes each in the code; hidden like this they are loaded once. */
-    uint64_t p1 = P1, p2 = P2, p3 = P3, p4 = P4, p5 = P5;
-    OPAQUE(p1);
-    OPAQUE(p2);
-    OPAQUE(p3);
-    OPAQUE(p4);
-    OPAQUE(p5);
-    uint64_t lane[4] = {p1 + p2, p2, 0, 0 - p1};
-    uint64_t h = p5;
+    uint64_t lane[4] = {P1 + P2, P2, 0, 0 - P1};
+    uint64_t h = P5;
     size_t left = n;
     if (left >= 32) {
         for (; left >= 32; left -= 32)
             for (int i = 0; i < 4; i++, data += 8)
-                lane[i] = rotl(lane[i] + load64(data) * p2, 31) * p1;
+                lane[i] = rotl(lane[i] + le64(data) * P2, 31) * P1;
         h = rotl(lane[0], 1) + rotl(lane[1], 7) + rotl(lane[2], 12) + rotl(lane[3], 18);
         for (int i = 0; i < 4; i++)
-            h = (h ^ rotl(lane[i] * p2, 31) * p1) * p1 + p4;
+            h = (h ^ rotl(lane[i] * P2, 31) * P1) * P1 + P4;
     }
     h += n;
     for (; left >= 8; left -= 8, data += 8)
-        h = rotl(h ^ rotl(load64(data) * p2, 31) * p1, 27) * p1 + p4;
+        h = rotl(h ^ rotl(le64(data) * P2, 31) * P1, 27) * P1 + P4;
     if (left >= 4) {
-        h = rotl(h ^ load32(data) * p1, 23) * p2 + p3;
+        h = rotl(h ^ le32(data) * P1, 23) * P2 + P3;
         left -= 4;
         data += 4;
     }
     for (; left; left--)
-        h = rotl(h ^ *data++ * p5, 11) * p1;
-    h = (h ^ h >> 33) * p2;
-    h = (h ^ h >> 29) * p3;
+        h = rotl(h ^ *data++ * P5, 11) * P1;
+    h = (h ^ h >> 33) * P2;
+    h = (h ^ h >> 29) * P3;
     return h ^ h >> 32;
 }

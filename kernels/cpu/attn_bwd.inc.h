@@ -52,16 +52,14 @@ static void attn_row_terms(const struct kern_attn *a, const struct attn_back *w,
 {
     const float *go = w->go + i * w->rows * w->ld;
     for (size_t r = 0; r < w->rows; r++) {
-        v16 d = v16_zero();
+        float *d = w->d + i * w->rows + r, *lse = w->lse + i * w->rows + r;
+        *d = 0;
+        *lse = INFINITY;
         if (r < a->tq) {
-            const float *o = a->o + ((b * a->tq + r) * a->heads + h) * a->head_dim;
-            for (size_t c = 0; c < a->head_dim; c += 16) {
-                size_t n = vec_lanes(c, a->head_dim);
-                d = v16_fma(vec_get(go + r * w->ld + c, n), vec_get(o + c, n), d);
-            }
+            *d = vec_dot(go + r * w->ld, a->o + ((b * a->tq + r) * a->heads + h) * a->head_dim,
+                         a->head_dim);
+            *lse = a->lse[(b * a->heads + h) * a->tq + r];
         }
-        w->d[i * w->rows + r] = v16_sum(d);
-        w->lse[i * w->rows + r] = r < a->tq ? a->lse[(b * a->heads + h) * a->tq + r] : INFINITY;
     }
 }
 
@@ -69,22 +67,22 @@ static void attn_row_terms(const struct kern_attn *a, const struct attn_back *w,
 static void attn_ds(const struct kern_attn *a, const struct attn_back *w, size_t row, size_t n,
                     size_t pos, size_t key, bool diagonal)
 {
-    v16 scale = v16_set1(a->scale), lanes;
-    float count[16];
-    for (size_t i = 0; i < 16; i++)
-        count[i] = (float)i;
-    lanes = v16_load(count);
     for (size_t r = 0; r < n; r++) {
-        v16 lse = v16_set1(w->lse[row + r]), d = v16_set1(w->d[row + r]);
-        v16 last = v16_set1((float)(pos + r) - (float)key); /* the last visible key of the block */
-        float *s = w->s + r * ATTN_KEYS, *t = w->t + r * ATTN_KEYS;
-        for (size_t c = 0; c < ATTN_KEYS; c += 16) {
-            v16 p = v16_exp(v16_sub(v16_mul(scale, v16_load(s + c)), lse));
-            if (diagonal)
-                p = v16_sel_gt(v16_add(lanes, v16_set1((float)c)), last, v16_zero(), p);
-            v16_store(s + c, p);
-            v16_store(t + c, v16_mul(v16_mul(p, v16_sub(v16_load(t + c), d)), scale));
-        }
+        float *s = w->s + r * ATTN_KEYS, *t = w->t + r * ATTN_KEYS, d[ATTN_KEYS];
+        _Alignas(64) float lse[16], part[16] = {0};
+        for (size_t i = 0; i < 16; i++)
+            lse[i] = w->lse[row + r];
+        for (size_t i = 0; i < ATTN_KEYS; i++)
+            d[i] = -w->d[row + r];
+        vec_scale(s, s, a->scale, ATTN_KEYS);
+        vec_exp(s, 16, ATTN_KEYS / 16, lse, part, 1);
+        if (diagonal)
+            for (size_t i = 0; i < ATTN_KEYS; i++)
+                if (key + i > pos + r)
+                    s[i] = 0;
+        vec_add(t, t, d, ATTN_KEYS);
+        vec_mul(t, t, s, ATTN_KEYS);
+        vec_scale(t, t, a->scale, ATTN_KEYS);
     }
 }
 
@@ -93,10 +91,8 @@ static void attn_bwd_block(const struct kern_attn *a, const struct attn_back *w,
 {
     size_t group = a->heads / a->kv_heads, dim = a->head_dim, ld = w->ld;
     size_t start = key > a->q0 ? (key - a->q0) / ATTN_MR * ATTN_MR : 0;
-    for (size_t i = 0; i < ld * ATTN_KEYS; i += 16) {
-        v16_store(w->dkt + i, v16_zero());
-        v16_store(w->dvt + i, v16_zero());
-    }
+    memset(w->dkt, 0, ld * ATTN_KEYS * sizeof *w->dkt);
+    memset(w->dvt, 0, ld * ATTN_KEYS * sizeof *w->dvt);
     for (size_t h = 0; h < group; h++) {
         for (size_t r = start; r < a->tq; r += ATTN_ROWS) {
             size_t n = cpu_min(ATTN_ROWS, attn_round(a->tq - r, ATTN_MR)), row = h * w->rows + r;
@@ -150,11 +146,8 @@ static void attn_bwd_task(void *ctx, size_t task, size_t thread)
     for (size_t h = 0; h < group; h++) {
         float *dq = a->dq + (b * a->tq * a->heads + g * group + h) * dim;
         for (size_t r = 0; r < a->tq; r++)
-            for (size_t d = 0; d < dim; d += 16) {
-                size_t n = vec_lanes(d, dim);
-                v16 x = vec_get(w.dq + (h * rows + r) * ld + d, n);
-                vec_put(dq + r * a->heads * dim + d, v16_add(x, v16_zero()), n);
-            }
+            for (size_t d = 0; d < dim; d++)
+                dq[r * a->heads * dim + d] = w.dq[(h * rows + r) * ld + d] + 0;
     }
 }
 

@@ -40,45 +40,45 @@ static void coef_fwd(struct kern *k, const struct kern_coef *a)
 }
 
 #ifndef KERN_FORWARD_ONLY
-/* Sixteen values of w, ones where there is no w. */
-static v16 coef_w(const struct kern_coef *a, size_t i, size_t n)
-{
-    return a->w ? vec_get(a->w + i, n) : v16_set1(1.0f);
-}
-
 /* y += d where y is wanted. */
-static void coef_add(float *y, v16 d, size_t i, size_t n)
+static void coef_add(float *y, const float *d, size_t n)
 {
     if (y)
-        vec_put(y + i, v16_add(vec_get(y + i, n), d), n);
+        vec_add(y, y, d, n);
 }
 
 static void coef_bwd(struct kern *k, const struct kern_coef *a)
 {
-    float p0 = a->kind == COEF_SCALE ? coef_scalar(a->p0) : 1.0f;
-    float p1 = a->kind == COEF_SCALE ? coef_scalar(a->p1) : 1.0f;
-    v16 one = v16_set1(1.0f), sum = v16_zero(), s = v16_set1(a->f * p0 * p1);
-    (void)k;
-    for (size_t i = 0; i < a->dim; i += 16) {
-        size_t n = vec_lanes(i, a->dim);
-        v16 d0 = vec_get(a->dc0 + i, n), w = coef_w(a, i, n);
-        if (a->kind == COEF_SCALE) {
-            sum = v16_fma(d0, w, sum);
-            coef_add(a->dw, v16_mul(s, d0), i, n);
-            continue;
-        }
-        v16 d1 = vec_get(a->dc1 + i, n);
-        if (a->kind == COEF_LERP) {
-            sum = v16_add(sum, v16_sub(d0, d1));
-            continue;
-        }
-        v16 g = vec_get(a->c0 + i, n), rest = v16_sub(one, g);
-        coef_add(a->dp0, v16_mul(v16_sub(d0, v16_mul(d1, w)), v16_mul(g, rest)), i, n);
-        coef_add(a->dw, v16_mul(d1, rest), i, n);
-    }
-    if (a->kind == COEF_GATE)
+    const float minus = -1, *d0 = a->dc0, *d1 = a->dc1, *w = a->w;
+    size_t n = a->dim;
+    if (!cpu_reserve(k->impl, 3 * n, 0))
         return;
-    float f = a->kind == COEF_SCALE ? a->f : 1.0f, total = v16_sum(sum);
+    float *one = cpu_shared(k->impl), *t = one + n, *rest = t + n, f = 1, p0 = 1, p1 = 1;
+    for (size_t i = 0; i < n; i++)
+        one[i] = 1;
+    w = w ? w : one;
+    if (a->kind == COEF_GATE) {
+        vec_fma(rest, a->c0, &minus, one, n, true);
+        vec_mul(t, d1, rest, n);
+        coef_add(a->dw, t, n);
+        vec_mul(rest, a->c0, rest, n);
+        vec_mul(t, d1, w, n);
+        vec_fma(t, t, &minus, d0, n, true);
+        vec_mul(t, t, rest, n);
+        coef_add(a->dp0, t, n);
+        return;
+    }
+    if (a->kind == COEF_SCALE) {
+        f = a->f;
+        p0 = coef_scalar(a->p0);
+        p1 = coef_scalar(a->p1);
+        vec_scale(t, d0, f * p0 * p1, n);
+        coef_add(a->dw, t, n);
+    } else {
+        vec_fma(t, d1, &minus, d0, n, true);
+        d0 = t;
+    }
+    float total = vec_dot(d0, w, n);
     if (a->dp0)
         *a->dp0 += f * p1 * total;
     if (a->dp1)

@@ -39,14 +39,13 @@ struct cpu {
 };
 
 /* One table per instruction set; memory management and impl are NULL in it. */
-#ifdef KERN_FORWARD_ONLY
+#ifdef KERN_SMALL
 /*
- * The smallest build compiles the kernels once, for the processor that every machine has
- * (isa_once.c), and for each instruction set only what costs time, the leaves: vec.inc.h, which
- * describes them, and the micro-kernel (tile_micro.inc.h). cpu_level (0 portable, 1 AVX2, 2
- * AVX-512) chooses, and not a table of functions: where indirect calls are not predicted (a defence
- * against Spectre that containers may have on) they cost as much as a row takes. dispatch.c sets
- * cpu_level, so all struct kern of a process have the same instruction set.
+ * A small build compiles the kernels once, for the processor that every machine has (isa_once.c),
+ * and for each instruction set only what costs time, the leaves: vec.inc.h, which describes them,
+ * and the micro-kernel (tile_micro.inc.h). cpu_level (0 portable, 1 AVX2, 2 AVX-512) chooses, by
+ * comparisons in the wrappers that those files have for it. dispatch.c sets cpu_level, so all
+ * struct kern of a process have the same instruction set.
  */
 #define CPU_LEAVES(LEAF)                                                                           \
     LEAF(void, exp,                                                                                \
@@ -74,17 +73,7 @@ extern const struct kern cpu_isa_once;
 void cpu_lse(float *lse, const float *m, const float *s, size_t n);
 void cpu_adamw(struct kern *k, const struct kern_adamw *a);
 #else
-extern const struct kern cpu_isa_portable, cpu_isa_avx2;
-#ifdef KERN_SMALL
-/* AVX-512: the table of AVX2 with this in place of its micro-kernel (tile_micro.inc.h), when
- * cpu_wide says so. dispatch.c sets cpu_wide, so in a small build all struct kern of a process have
- * the same instruction set. */
-extern bool cpu_wide;
-void cpu_micro_avx512(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
-                      size_t ldb, size_t k, bool accumulate);
-#else
-extern const struct kern cpu_isa_avx512;
-#endif
+extern const struct kern cpu_isa_portable, cpu_isa_avx2, cpu_isa_avx512;
 #endif
 
 /*

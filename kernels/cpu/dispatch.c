@@ -3,7 +3,6 @@
  * threads.
  */
 #include <cpuid.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,18 +103,18 @@ static size_t isa_level(void)
     enum { SSE_AVX = 0x06, ZMM_OPMASK = 0xe0 };
     const unsigned avx512 = bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL;
     unsigned a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_FMA))
+    __cpuid(1, a, b, c, d);
+    if (!(c & bit_OSXSAVE) || !(c & bit_FMA))
         return 0;
     uint64_t saved = saved_state();
-    if ((saved & SSE_AVX) != SSE_AVX || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2))
+    __cpuid_count(7, 0, a, b, c, d); /* every processor with FMA has this leaf */
+    if ((saved & SSE_AVX) != SSE_AVX || !(b & bit_AVX2))
         return 0;
     return (saved & ZMM_OPMASK) == ZMM_OPMASK && (b & avx512) == avx512 ? 2 : 1;
 }
 
-void kern_free(struct kern *k)
+__attribute__((unused)) static void cpu_close(struct kern *k)
 {
-    if (!k)
-        return;
     struct cpu *c = k->impl;
     pool_free(c->pool);
     free(c->scratch);
@@ -123,25 +122,13 @@ void kern_free(struct kern *k)
     free(k);
 }
 
-static size_t threads_allowed(void)
-{
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return n > 0 ? (size_t)n : 1;
-}
-
-#ifdef KERN_FORWARD_ONLY
+#ifdef KERN_SMALL
 int cpu_level;
-#elif defined(KERN_SMALL)
-bool cpu_wide;
 #endif
 
 enum err_code kern_cpu(struct kern **out, size_t threads, struct err *e)
 {
-#ifdef KERN_FORWARD_ONLY /* one table for all */
-#elif defined(KERN_SMALL)
-    static const struct kern *const tables[] = {&cpu_isa_portable, &cpu_isa_avx2, &cpu_isa_avx2};
-#else
+#ifndef KERN_SMALL /* which has one table for all */
     static const struct kern *const tables[] = {&cpu_isa_portable, &cpu_isa_avx2, &cpu_isa_avx512};
 #endif
     static const char names[][9] = {"portable", "avx2", "avx512"};
@@ -164,20 +151,11 @@ enum err_code kern_cpu(struct kern **out, size_t threads, struct err *e)
         free(c);
         return err_nomem(e, "cpu backend", sizeof *k + sizeof *c);
     }
-#ifdef KERN_FORWARD_ONLY
+#ifdef KERN_SMALL
     *k = cpu_isa_once;
     cpu_level = (int)isa;
 #else
     *k = *tables[isa];
-#endif
-#if defined(KERN_SMALL) && !defined(KERN_FORWARD_ONLY)
-    /* On short vectors, with the same bits: one copy of their code is enough. */
-    k->adamw = cpu_isa_portable.adamw;
-    k->coef_fwd = cpu_isa_portable.coef_fwd;
-    k->coef_bwd = cpu_isa_portable.coef_bwd;
-    cpu_wide = isa == 2;
-    if (cpu_wide)
-        k->name = "cpu/avx512";
 #endif
     k->impl = c;
     k->alloc = cpu_alloc;
@@ -186,10 +164,13 @@ enum err_code kern_cpu(struct kern **out, size_t threads, struct err *e)
     k->download = cpu_copy;
     k->zero = cpu_zero;
     k->sync = cpu_sync;
-    c->threads = threads ? threads : threads_allowed();
+#ifndef RUNNER /* which ends with its process */
+    k->close = cpu_close;
+#endif
+    c->threads = threads ? threads : pool_cores();
     enum err_code rc = pool_new(&c->pool, c->threads, e);
-    if (rc != ERR_OK) {
-        kern_free(k);
+    if (!IN_RUNNER && rc != ERR_OK) {
+        cpu_close(k);
         return rc;
     }
     *out = k;

@@ -3,7 +3,10 @@
  * each.
  */
 
-enum { ELEM_BLOCK = 4096 }; /* elements of a task, and of a block of sumsq (kernels.h) */
+enum {
+    ELEM_BLOCK = 4096, /* elements of a task, and of a block of sumsq (kernels.h) */
+    ELEM_CHUNK = 256,  /* at a time, where a step needs room of its own */
+};
 
 struct elem_job {
     float *y;
@@ -14,19 +17,19 @@ struct elem_job {
     double *sums;
 };
 
-/* Lanes that exist at element i of n, at most V16_LANES. */
-static inline size_t elem_lanes(size_t i, size_t n)
-{
-    return cpu_min(V16_LANES, n - i);
-}
-
 static inline size_t elem_end(const struct elem_job *j, size_t task)
 {
     return cpu_min((task + 1) * ELEM_BLOCK, j->n);
 }
 
-/* A small build has this once: SLOT takes few and short steps. */
-#if !defined(KERN_SMALL) || !defined(V16_AVX2)
+/* A small build has this for the portable machine only: SLOT takes few and short steps. */
+#ifndef KERN_ONCE
+
+/* Lanes that exist at element i of n, at most V16_LANES. */
+static inline size_t elem_lanes(size_t i, size_t n)
+{
+    return cpu_min(V16_LANES, n - i);
+}
 
 /* b^n by squaring, in double: the same on every machine, and exact enough for any step count. */
 static double elem_power(double b, size_t n)
@@ -70,17 +73,14 @@ static void adamw(struct kern *k, const struct kern_adamw *a)
 
 #endif
 
-#ifndef KERN_FORWARD_ONLY
+#if !defined(KERN_FORWARD_ONLY) && (defined(KERN_ONCE) || !defined(KERN_SMALL))
 
 static void add_task(void *ctx, size_t task, size_t thread)
 {
     const struct elem_job *j = ctx;
+    size_t at = task * ELEM_BLOCK, n = elem_end(j, task) - at;
     (void)thread;
-    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i += 16) {
-        size_t lanes = elem_lanes(i, end);
-        v16_store_n(j->y + i, v16_add(v16_load_n(j->y + i, lanes), v16_load_n(j->x + i, lanes)),
-                    lanes);
-    }
+    vec_add(j->y + at, j->y + at, j->x + at, n);
 }
 
 static void add(struct kern *k, float *y, const float *x, size_t n)
@@ -92,12 +92,9 @@ static void add(struct kern *k, float *y, const float *x, size_t n)
 static void mul_task(void *ctx, size_t task, size_t thread)
 {
     const struct elem_job *j = ctx;
+    size_t at = task * ELEM_BLOCK, n = elem_end(j, task) - at;
     (void)thread;
-    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i += 16) {
-        size_t lanes = elem_lanes(i, end);
-        v16_store_n(j->y + i, v16_mul(v16_load_n(j->x + i, lanes), v16_load_n(j->z + i, lanes)),
-                    lanes);
-    }
+    vec_mul(j->y + at, j->x + at, j->z + at, n);
 }
 
 static void mul(struct kern *k, float *dx, const float *dy, const float *f, size_t n)
@@ -109,12 +106,13 @@ static void mul(struct kern *k, float *dx, const float *dy, const float *f, size
 static void axpby_task(void *ctx, size_t task, size_t thread)
 {
     const struct elem_job *j = ctx;
+    size_t at = task * ELEM_BLOCK, n = elem_end(j, task) - at;
     (void)thread;
-    v16 a = v16_set1(j->a), b = v16_set1(j->b);
-    for (size_t i = task * ELEM_BLOCK, end = elem_end(j, task); i < end; i += 16) {
-        size_t lanes = elem_lanes(i, end);
-        v16 ay = v16_mul(a, v16_load_n(j->y + i, lanes));
-        v16_store_n(j->y + i, v16_fma(b, v16_load_n(j->x + i, lanes), ay), lanes);
+    for (size_t i = at, m; i < at + n; i += m) { /* x may be y */
+        float t[ELEM_CHUNK];
+        m = cpu_min(ELEM_CHUNK, at + n - i);
+        vec_scale(t, j->y + i, j->a, m);
+        vec_fma(j->y + i, j->x + i, &j->b, t, m, true);
     }
 }
 
@@ -168,8 +166,12 @@ static double sumsq(struct kern *k, const float *x, size_t n)
 /* x to the nearest number with bf16's 8 significant bits, ties to even. A NaN stays one. */
 static float elem_bf16(float x)
 {
-    uint32_t u = s_bits(x), rounded = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
-    return s_from_bits((u & 0x7fffffffu) > 0x7f800000u ? u : rounded);
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    if (!((u & 0x7fffffffu) > 0x7f800000u))
+        u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
+    memcpy(&x, &u, sizeof x);
+    return x;
 }
 
 static void round_bf16_task(void *ctx, size_t task, size_t thread)

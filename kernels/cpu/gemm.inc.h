@@ -25,11 +25,13 @@ enum {
     GEMM_TASK_COLS = 128,
     GEMM_TASKS = 3, /* tasks per thread: enough to even out a busy machine */
 };
-/* The small runner knows one form only: a as it lies; what is not needed drops out. */
+/* Runners know fewer forms, the smaller one only a as it lies; what is not needed drops out. */
 #ifdef KERN_FORWARD_ONLY
-enum { GEMM_ALL_FORMS = 0 };
+enum { GEMM_ALL_FORMS = 0, GEMM_TA = 0 };
+#elif defined(KERN_NO_OPTIM)
+enum { GEMM_ALL_FORMS = 0, GEMM_TA = 1 };
 #else
-enum { GEMM_ALL_FORMS = 1 };
+enum { GEMM_ALL_FORMS = 1, GEMM_TA = 1 };
 #endif
 _Static_assert(GEMM_NC % TILE_NR == 0, "a block of columns is whole panels");
 
@@ -84,7 +86,7 @@ static void gemm_task(void *ctx, size_t task, size_t thread)
         jt = g->nt - 1 - jt;
     size_t i0 = gemm_split(g->m, TILE_MR, it, g->mt), i1 = gemm_split(g->m, TILE_MR, it + 1, g->mt);
     size_t j0 = gemm_split(g->n, TILE_NR, jt, g->nt), j1 = gemm_split(g->n, TILE_NR, jt + 1, g->nt);
-    bool ta = GEMM_ALL_FORMS && g->ta, tb = g->tb;
+    bool ta = GEMM_TA && g->ta, tb = g->tb;
     float *pb = cpu_scratch(g->cpu, thread), *pa = pb + g->packed_b;
     /* A task's only block of b may still be there from the thread's task before. */
     bool once = j1 - j0 <= GEMM_NC && g->k <= GEMM_KC;
@@ -137,7 +139,7 @@ static void gemm_run(struct kern *k, struct gemm_job *g)
     bool beside = GEMM_ALL_FORMS && g->out_add;
     size_t tags = 2 * g->cpu->threads; /* floats that hold g->held */
     if (!cpu_reserve(g->cpu, tags + (beside ? g->m * g->n : 0),
-                     g->packed_b + (GEMM_ALL_FORMS && g->ta ? GEMM_MC * kb : 0)))
+                     g->packed_b + (GEMM_TA && g->ta ? GEMM_MC * kb : 0)))
         return;
     g->held = (size_t *)(void *)cpu_shared(g->cpu);
     memset(g->held, 0xff, g->cpu->threads * sizeof *g->held);
@@ -147,10 +149,10 @@ static void gemm_run(struct kern *k, struct gemm_job *g)
      * then still packed once), then fewer rows, at last single tiles. An a that must be packed is
      * packed again for every block of columns, so there one task per thread has to do, and the
      * longer side is cut: a thread packs its part of that and all of the other. */
-    size_t tasks = GEMM_ALL_FORMS && g->ta ? 1 : GEMM_TASKS;
+    size_t tasks = GEMM_TA && g->ta ? 1 : GEMM_TASKS;
     size_t want = g->cpu->threads > 1 ? g->cpu->threads * tasks : 1;
     g->mt = cpu_ceil_div(g->m, GEMM_TASK_ROWS);
-    if (GEMM_ALL_FORMS && g->ta && g->m > g->n)
+    if (GEMM_TA && g->ta && g->m > g->n)
         g->mt = gemm_parts(g->m, GEMM_TASK_COLS, want, 1);
     g->nt = gemm_parts(g->n, GEMM_TASK_COLS, want, g->mt);
     if (g->mt * g->nt < want)

@@ -23,17 +23,6 @@ enum {
 };
 _Static_assert(HEAD_BLOCK % TILE_NR == 0, "blocks of the vocabulary are whole panels");
 
-#ifndef KERN_FORWARD_ONLY
-/* l = cap * tanh(z/cap); *t gets the tanh. */
-V16_FN v16 head_cap(v16 z, float cap, float inv, v16 *t)
-{
-    if (cap == 0.0f)
-        return z;
-    *t = v16_tanh(v16_mul(z, v16_set1(inv)));
-    return v16_mul(v16_set1(cap), *t);
-}
-#endif
-
 static float head_inv(float cap)
 {
     return cap == 0.0f ? 0.0f : 1.0f / cap;
@@ -148,9 +137,10 @@ static void head_fwd(struct kern *k, const struct kern_head *a)
 #ifndef KERN_FORWARD_ONLY
 /* Rows of logits, for head_logits and for the backward. */
 struct head_rows {
-    const struct kern_head *a; /* backward only */
-    float *z;                  /* [rows][n] */
-    size_t rows, n, r0, v0;    /* r0, v0: what z[0] is in h and in the vocabulary */
+    const struct kern_head *a; /* backward only, as cpu */
+    struct cpu *cpu;
+    float *z;               /* [rows][n] */
+    size_t rows, n, r0, v0; /* r0, v0: what z[0] is in h and in the vocabulary */
     float cap, inv;
 };
 
@@ -172,44 +162,51 @@ static void head_logits(struct kern *k, float *l, const float *h, const float *w
 }
 #endif
 
-/* Row r of z becomes dz. */
-static void head_dz(const struct head_rows *j, size_t r)
+/* Row r of z becomes dz. p, t, one: room for n logits, and one is all ones. */
+static void head_dz(const struct head_rows *j, size_t r, float *p, float *t, const float *one)
 {
-    float *z = j->z + r * j->n;
-    v16 lse = v16_set1(j->a->lse[j->r0 + r]), g = v16_set1(j->a->gscale), one = v16_set1(1.0f);
+    float *z = j->z + r * j->n, minus = -1;
+    _Alignas(64) float lse[16], part[16] = {0};
     size_t hit = j->a->target[j->r0 + r] - j->v0; /* wraps to something huge when not in here */
-    for (size_t i = 0; i < j->n; i += 16) {
-        size_t lanes = vec_lanes(i, j->n);
-        v16 t = v16_zero(), l = head_cap(vec_get(z + i, lanes), j->cap, j->inv, &t);
-        v16 p = v16_exp(v16_sub(l, lse));
-        if (hit - i < 16) {
-            float one_hot[16] = {0};
-            one_hot[hit - i] = 1.0f;
-            p = v16_sub(p, v16_load(one_hot));
-        }
-        if (j->cap != 0.0f)
-            p = v16_mul(p, v16_fma(v16_sub(v16_zero(), t), t, one));
-        vec_put(z + i, v16_mul(p, g), lanes);
+    for (size_t i = 0; i < 16; i++)
+        lse[i] = j->a->lse[j->r0 + r];
+    memcpy(p, z, j->n * sizeof *p);
+    head_softcap(p, t, j->n, j->cap, j->inv);
+    head_pad(p, j->n);
+    vec_exp(p, 16, cpu_ceil_div(j->n, 16), lse, part, 1);
+    if (hit < j->n)
+        p[hit] -= 1;
+    if (j->cap != 0.0f) {
+        vec_scale(z, t, minus, j->n);
+        vec_fma(t, z, t, one, j->n, false);
+        vec_mul(p, p, t, j->n);
     }
+    vec_scale(z, p, j->a->gscale, j->n);
+}
+
+static size_t head_room(const struct head_rows *j)
+{
+    return (j->n + 15) / 16 * 16;
 }
 
 static void head_dz_task(void *ctx, size_t task, size_t thread)
 {
     const struct head_rows *j = ctx;
     size_t end = cpu_min((task + 1) * KERN_ROW_BLOCK, j->rows);
-    (void)thread;
+    float *p = cpu_scratch(j->cpu, thread), *t = p + head_room(j), *one = t + head_room(j);
+    for (size_t i = 0; i < j->n; i++)
+        one[i] = 1;
     for (size_t r = task * KERN_ROW_BLOCK; r < end; r++)
-        head_dz(j, r);
+        head_dz(j, r, p, t, one);
 }
 
 static void head_bwd(struct kern *k, const struct kern_head *a)
 {
-    struct head_rows j = {.a = a, .cap = a->cap, .inv = head_inv(a->cap)};
+    struct head_rows j = {.a = a, .cpu = k->impl, .cap = a->cap, .inv = head_inv(a->cap)};
     size_t cols = cpu_min(a->vocab, HEAD_Z_COLS), rows = cpu_min(a->rows, HEAD_Z_ROWS);
     j.z = k->alloc(k, rows * cols * sizeof(float));
     if (!j.z) {
-        struct cpu *c = k->impl;
-        c->failed = c->failed ? c->failed : rows * cols * sizeof(float);
+        j.cpu->failed = j.cpu->failed ? j.cpu->failed : rows * cols * sizeof(float);
         return;
     }
     for (j.r0 = 0; j.r0 < a->rows; j.r0 += rows) {
@@ -219,7 +216,9 @@ static void head_bwd(struct kern *k, const struct kern_head *a)
             const float *w = a->w + j.v0 * a->dim;
             j.n = cpu_min(cols, a->vocab - j.v0);
             linear_fwd(k, j.z, h, w, j.rows, j.n, a->dim);
-            cpu_parallel(k->impl, head_dz_task, &j, rows_blocks(j.rows));
+            if (!cpu_reserve(j.cpu, 0, 3 * head_room(&j)))
+                break;
+            cpu_parallel(j.cpu, head_dz_task, &j, rows_blocks(j.rows));
             if (a->dh)
                 linear_bwd_x(k, a->dh + j.r0 * a->dim, j.z, w, j.rows, j.n, a->dim, j.v0 > 0);
             if (a->dw)

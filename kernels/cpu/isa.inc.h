@@ -10,15 +10,11 @@
 #include "kernels/cpu/tile.inc.h"
 #include "kernels/cpu/vec.inc.h"
 
-#include "kernels/cpu/gemm.inc.h"
-#ifndef KERN_ONCE
 #include "kernels/cpu/elem.inc.h"
-#endif
+#include "kernels/cpu/gemm.inc.h"
 #include "kernels/cpu/rows.inc.h"
 #include "kernels/cpu/xsa.inc.h"
-#if !defined(KERN_SMALL) || !defined(V16_AVX2)
 #include "kernels/cpu/coef.inc.h"
-#endif
 #include "kernels/cpu/attn.inc.h"
 #include "kernels/cpu/head.inc.h"
 #include "kernels/cpu/ns.inc.h"
@@ -42,7 +38,6 @@ const struct kern ISA_TABLE = {
     .slot_fwd = slot_fwd,
     .slot_bwd = slot_bwd,
     .linear_bwd_x = linear_bwd_x,
-#if !defined(KERN_SMALL) || !defined(V16_AVX2)
 #ifdef KERN_ONCE
     .adamw = cpu_adamw,
 #else
@@ -51,9 +46,6 @@ const struct kern ISA_TABLE = {
     .coef_fwd = coef_fwd,
 #ifndef KERN_FORWARD_ONLY
     .coef_bwd = coef_bwd,
-#endif
-#endif
-#ifndef KERN_FORWARD_ONLY
     .embed_bwd = embed_bwd,
     .combine_bwd = combine_bwd,
     .linear_bwd_w = linear_bwd_w,

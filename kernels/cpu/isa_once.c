@@ -1,7 +1,7 @@
 /* isa_once.c - the kernels for no machine in particular, as the smallest build has them (cpu.h). */
 #include "kernels/cpu/cpu.h"
 
-#ifdef KERN_FORWARD_ONLY
+#ifdef KERN_SMALL
 #include <math.h>
 #include <string.h>
 

@@ -1,5 +1,7 @@
 /* isa_portable.c - the kernels in plain C: the definition of correct. */
-#ifdef KERN_FORWARD_ONLY
+#include "kernels/cpu/cpu.h"
+
+#ifdef KERN_SMALL
 #define V16_ONE
 #define LEAF(name) cpu_portable_##name
 #define tile_micro cpu_micro_portable

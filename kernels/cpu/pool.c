@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -75,7 +76,8 @@ static void *worker_main(void *arg)
 enum err_code pool_new(struct pool **out, size_t threads, struct err *e)
 {
     *out = NULL;
-    if (threads == 0 || threads > (SIZE_MAX - sizeof(struct pool)) / sizeof(struct worker))
+    if (!IN_RUNNER &&
+        (threads == 0 || threads > (SIZE_MAX - sizeof(struct pool)) / sizeof(struct worker)))
         return err_set(e, ERR_RESOURCE, "%zu threads: impossible number", threads);
     size_t bytes = sizeof(struct pool) + (threads - 1) * sizeof(struct worker);
     struct pool *p = calloc(1, bytes);
@@ -95,6 +97,22 @@ enum err_code pool_new(struct pool **out, size_t threads, struct err *e)
     }
     *out = p;
     return ERR_OK;
+}
+
+size_t pool_cores(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n > 0 ? (size_t)n : 1;
+}
+
+struct pool *pool_for(size_t tasks)
+{
+    struct pool *p = NULL;
+    size_t cores = pool_cores();
+    if (tasks > 1 && cores > 1)
+        pool_new(&p, tasks < cores ? tasks : cores, NULL);
+    return p;
 }
 
 void pool_free(struct pool *p)

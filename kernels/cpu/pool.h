@@ -24,6 +24,15 @@ typedef void pool_task(void *ctx, size_t task, size_t thread);
  */
 enum err_code pool_new(struct pool **out, size_t threads, struct err *e);
 
+/* pool_cores - how many processors this process may run on, at least 1. */
+size_t pool_cores(void);
+
+/*
+ * pool_for - a pool for `tasks` tasks of some length: as many threads as there are tasks and
+ * processors. NULL when that is one thread, or when the system refuses: do them alone then.
+ */
+struct pool *pool_for(size_t tasks);
+
 /* pool_free - end and join the threads; NULL is accepted. */
 void pool_free(struct pool *p);
 

@@ -50,12 +50,8 @@ static void embed_bwd_task(void *ctx, size_t task, size_t thread)
     size_t from = task * ROWS_COLS, to = cpu_min(from + ROWS_COLS, j->dim);
     (void)thread;
     for (size_t r = 0; r < j->rows; r++) {
-        float *y = j->y + j->ids[r] * j->dim;
-        const float *x = j->x + r * j->dim;
-        for (size_t i = from; i < to; i += 16) {
-            size_t n = vec_lanes(i, to);
-            vec_put(y + i, v16_add(vec_get(y + i, n), vec_get(x + i, n)), n);
-        }
+        float *y = j->y + j->ids[r] * j->dim + from;
+        vec_add(y, y, j->x + r * j->dim + from, to - from);
     }
 }
 
@@ -93,31 +89,17 @@ static void take(struct kern *k, float *y, const float *x, size_t batch, size_t 
 
 /* combine: y = c0*x0 + c1*x1, n = gain * y / rms(y). */
 
-#ifndef KERN_FORWARD_ONLY
-V16_FN v16 combine_at(const struct kern_combine *a, const float *x0, const float *x1, size_t i,
-                      size_t n)
-{
-    v16 y = vec_get(x0 + i, n);
-    if (a->c0)
-        y = v16_mul(vec_get(a->c0 + i, n), y);
-    if (!x1)
-        return y;
-    if (!a->c1)
-        return v16_add(y, vec_get(x1 + i, n));
-    return v16_fma(vec_get(a->c1 + i, n), vec_get(x1 + i, n), y);
-}
-#endif
-
 /* 1 / sqrt(ss/n + eps), every operation rounded. */
 static float rows_rstd(float ss, size_t n, float eps)
 {
     return 1.0f / __builtin_sqrtf(ss / (float)n + eps);
 }
 
-static void combine_row(const struct kern_combine *a, size_t r)
+/* Row r of c0*x0 + c1*x1. */
+static void combine_sum(const struct kern_combine *a, size_t r, float *y)
 {
     size_t at = r * a->dim;
-    float *y = a->y ? a->y + at : a->n + at, chunk[ROWS_CHUNK];
+    float chunk[ROWS_CHUNK];
     for (size_t i = 0, n; i < a->dim; i += n) {
         const float *x0 = a->x0 + at + i, *x1 = a->x1 + at + i;
         n = cpu_min(ROWS_CHUNK, a->dim - i);
@@ -132,6 +114,13 @@ static void combine_row(const struct kern_combine *a, size_t r)
         else
             vec_add(y + i, x0, x1, n);
     }
+}
+
+static void combine_row(const struct kern_combine *a, size_t r)
+{
+    size_t at = r * a->dim;
+    float *y = a->y ? a->y + at : a->n + at;
+    combine_sum(a, r, y);
     if (!a->n)
         return;
     float rstd = rows_rstd(vec_dot(y, y, a->dim), a->dim, a->eps);
@@ -162,53 +151,49 @@ static void combine_fwd(struct kern *k, const struct kern_combine *a)
  */
 struct combine_job {
     const struct kern_combine *a;
+    struct cpu *cpu;
     float *part; /* [blocks][2][dim]: the sums of one block of rows for dc0 and dc1 */
 };
 
-V16_FN void combine_dx(float *dx, const float *c, v16 d, bool add, size_t i, size_t n)
+/* dx (+)= c*d; t is room for a row. */
+static void combine_dx(float *dx, const float *c, const float *d, bool add, float *t, size_t n)
 {
-    if (!dx)
-        return;
-    if (c)
-        d = v16_mul(vec_get(c + i, n), d);
-    vec_put(dx + i, add ? v16_add(vec_get(dx + i, n), d) : d, n);
+    if (c) {
+        vec_mul(t, c, d, n);
+        d = t;
+    }
+    if (add)
+        vec_add(dx, dx, d, n);
+    else
+        memcpy(dx, d, n * sizeof *dx);
 }
 
-V16_FN void combine_dc(float *part, const float *x, v16 d, size_t i, size_t n)
+/* d and t are room for a row each. Everything is read before dx1 and then dx0 are written: they may
+ * be what was read, and each other. */
+static void combine_bwd_row(const struct kern_combine *a, size_t r, float *part, float *d, float *t)
 {
-    vec_put(part + i, v16_fma(d, vec_get(x + i, n), vec_get(part + i, n)), n);
-}
-
-static void combine_bwd_row(const struct kern_combine *a, size_t r, float *part0, float *part1)
-{
-    size_t at = r * a->dim;
-    const float *x0 = a->x0 + at, *x1 = a->x1 ? a->x1 + at : NULL;
-    const float *dn = a->dn ? a->dn + at : NULL, *dy = a->dy ? a->dy + at : NULL;
-    v16 g = v16_zero(), coef = v16_zero(), s = v16_zero();
-    if (dn) {
-        for (size_t i = 0; i < a->dim; i += 16) {
-            size_t n = vec_lanes(i, a->dim);
-            v16 y = a->y ? vec_get(a->y + at + i, n) : combine_at(a, x0, x1, i, n);
-            s = v16_fma(vec_get(dn + i, n), y, s);
-        }
-        float rstd = a->rstd[r];
-        g = v16_set1(a->gain * rstd);
-        coef = v16_set1(-(v16_sum(s) * (rstd * rstd) / (float)a->dim));
+    size_t at = r * a->dim, bytes = a->dim * sizeof *d;
+    if (a->dy)
+        memcpy(d, a->dy + at, bytes);
+    else
+        memset(d, 0, bytes);
+    if (a->dn) {
+        const float *y = a->y ? a->y + at : t, *dn = a->dn + at;
+        if (!a->y)
+            combine_sum(a, r, t);
+        float rstd = a->rstd[r], g = a->gain * rstd;
+        float coef = -(vec_dot(dn, y, a->dim) * (rstd * rstd) / (float)a->dim);
+        vec_fma(t, y, &coef, dn, a->dim, true);
+        vec_fma(d, t, &g, d, a->dim, true);
     }
-    for (size_t i = 0; i < a->dim; i += 16) {
-        size_t n = vec_lanes(i, a->dim);
-        v16 d = dy ? vec_get(dy + i, n) : v16_zero();
-        if (dn) {
-            v16 y = a->y ? vec_get(a->y + at + i, n) : combine_at(a, x0, x1, i, n);
-            d = v16_fma(g, v16_fma(coef, y, vec_get(dn + i, n)), d);
-        }
-        if (a->dc0)
-            combine_dc(part0, x0, d, i, n);
-        if (a->dc1)
-            combine_dc(part1, x1, d, i, n);
-        combine_dx(a->dx1 ? a->dx1 + at : NULL, a->c1, d, a->add1, i, n);
-        combine_dx(a->dx0 ? a->dx0 + at : NULL, a->c0, d, a->add0, i, n);
-    }
+    if (a->dc0)
+        vec_fma(part, d, a->x0 + at, part, a->dim, false);
+    if (a->dc1)
+        vec_fma(part + a->dim, d, a->x1 + at, part + a->dim, a->dim, false);
+    if (a->dx1)
+        combine_dx(a->dx1 + at, a->c1, d, a->add1, t, a->dim);
+    if (a->dx0)
+        combine_dx(a->dx0 + at, a->c0, d, a->add0, t, a->dim);
 }
 
 static void combine_bwd_task(void *ctx, size_t task, size_t thread)
@@ -216,34 +201,27 @@ static void combine_bwd_task(void *ctx, size_t task, size_t thread)
     const struct combine_job *j = ctx;
     const struct kern_combine *a = j->a;
     size_t end = cpu_min((task + 1) * KERN_ROW_BLOCK, a->rows);
-    float *part = j->part + task * 2 * a->dim;
-    (void)thread;
+    float *part = j->part + task * 2 * a->dim, *room = cpu_scratch(j->cpu, thread);
     if (a->dc0 || a->dc1)
-        for (size_t i = 0; i < 2 * a->dim; i++)
-            part[i] = 0.0f;
+        memset(part, 0, 2 * a->dim * sizeof *part);
     for (size_t r = task * KERN_ROW_BLOCK; r < end; r++)
-        combine_bwd_row(a, r, part, part + a->dim);
+        combine_bwd_row(a, r, part, room, room + a->dim);
 }
 
 /* sum[i] += part[b*stride + i], blocks ascending: the one order in which rows may be added up. */
 static void rows_add_blocks(float *sum, const float *part, size_t blocks, size_t stride, size_t len)
 {
     for (size_t b = 0; b < blocks; b++)
-        for (size_t i = 0; i < len; i += 16) {
-            size_t n = vec_lanes(i, len);
-            vec_put(sum + i, v16_add(vec_get(sum + i, n), vec_get(part + b * stride + i, n)), n);
-        }
+        vec_add(sum, sum, part + b * stride, len);
 }
 
 static void combine_bwd(struct kern *k, const struct kern_combine *a)
 {
     size_t blocks = rows_blocks(a->rows);
-    struct combine_job j = {a, NULL};
-    if (a->dc0 || a->dc1) {
-        if (!cpu_reserve(k->impl, blocks * 2 * a->dim, 0))
-            return;
-        j.part = cpu_shared(k->impl);
-    }
+    struct combine_job j = {.a = a, .cpu = k->impl};
+    if (!cpu_reserve(j.cpu, a->dc0 || a->dc1 ? blocks * 2 * a->dim : 0, 2 * a->dim))
+        return;
+    j.part = cpu_shared(j.cpu);
     cpu_parallel(k->impl, combine_bwd_task, &j, blocks);
     if (a->dc0)
         rows_add_blocks(a->dc0, j.part, blocks, 2 * a->dim, a->dim);
@@ -302,38 +280,34 @@ static void qk_fwd(struct kern *k, const struct kern_qk *a)
 #ifndef KERN_FORWARD_ONLY
 struct qk_job {
     const struct kern_qk *a;
+    struct cpu *cpu;
     float *part; /* [blocks][heads]: the sums of one block of rows for dgain */
 };
 
-/* Returns s. e goes through dx, so dx may be dy: each pair is read before it is written. */
+/* Returns s. e goes through dx, so dx may be dy: each pair is read before it is written. u is room
+ * for a head. */
 static float qk_bwd_head(const struct kern_qk *a, size_t row, size_t head, const float *cs,
-                         const float *sn)
+                         const float *sn, float *u)
 {
     size_t at = (row * a->heads + head) * a->head_dim, half = a->rope_dims / 2, dim = a->head_dim;
-    const float *x = a->x + at, *dy = a->dy + at;
+    const float *dy = a->dy + at;
     float *dx = a->dx + at, rstd = a->rstd[row * a->heads + head];
-    v16 r = v16_set1(rstd), sum = v16_zero();
-    for (size_t i = 0; i < half; i += 16) {
-        size_t n = vec_lanes(i, half);
-        v16 d0 = vec_get(dy + i, n), d1 = vec_get(dy + half + i, n);
-        v16 c = vec_get(cs + i, n), s = vec_get(sn + i, n);
-        vec_put(dx + i, v16_fma(d0, c, v16_sub(v16_zero(), v16_mul(d1, s))), n);
-        vec_put(dx + half + i, v16_fma(d1, c, v16_mul(d0, s)), n);
+    for (size_t i = 0, n; i < half; i += n) {
+        float v0[ROWS_CHUNK], v1[ROWS_CHUNK];
+        n = cpu_min(ROWS_CHUNK, half - i);
+        vec_mul(v0, dy + half + i, sn + i, n);
+        vec_mul(v1, dy + i, sn + i, n);
+        for (size_t l = 0; l < n; l++)
+            v0[l] = 0 - v0[l];
+        vec_fma(dx + i, dy + i, cs + i, v0, n, false);
+        vec_fma(dx + half + i, dy + half + i, cs + i, v1, n, false);
     }
     if (dx != dy)
         memcpy(dx + 2 * half, dy + 2 * half, (dim - 2 * half) * sizeof *dx);
-    for (size_t i = 0; i < dim; i += 16) {
-        size_t n = vec_lanes(i, dim);
-        sum = v16_fma(vec_get(dx + i, n), v16_mul(vec_get(x + i, n), r), sum);
-    }
-    float s = v16_sum(sum);
-    v16 coef = v16_set1(-(s / (float)dim));
-    v16 g = v16_set1(a->gain ? a->gain[head] * rstd : rstd);
-    for (size_t i = 0; i < dim; i += 16) {
-        size_t n = vec_lanes(i, dim);
-        v16 u = v16_mul(vec_get(x + i, n), r);
-        vec_put(dx + i, v16_mul(g, v16_fma(coef, u, vec_get(dx + i, n))), n);
-    }
+    vec_scale(u, a->x + at, rstd, dim);
+    float s = vec_dot(dx, u, dim), coef = -(s / (float)dim);
+    vec_fma(dx, u, &coef, dx, dim, true);
+    vec_scale(dx, dx, a->gain ? a->gain[head] * rstd : rstd, dim);
     return s;
 }
 
@@ -343,22 +317,22 @@ static void qk_bwd_task(void *ctx, size_t task, size_t thread)
     const struct kern_qk *a = j->a;
     size_t end = cpu_min((task + 1) * KERN_ROW_BLOCK, a->rows);
     float *part = j->part + task * a->heads;
-    (void)thread;
-    for (size_t h = 0; h < a->heads; h++)
-        part[h] = 0.0f;
+    memset(part, 0, a->heads * sizeof *part);
     for (size_t row = task * KERN_ROW_BLOCK; row < end; row++) {
         size_t angle = (a->pos0 + row % a->t) * (a->rope_dims / 2);
         for (size_t h = 0; h < a->heads; h++)
-            part[h] += qk_bwd_head(a, row, h, a->cos + angle, a->sin + angle);
+            part[h] +=
+                qk_bwd_head(a, row, h, a->cos + angle, a->sin + angle, cpu_scratch(j->cpu, thread));
     }
 }
 
 static void qk_bwd(struct kern *k, const struct kern_qk *a)
 {
     size_t blocks = rows_blocks(a->rows);
-    if (!cpu_reserve(k->impl, blocks * a->heads, 0))
+    struct qk_job j = {.a = a, .cpu = k->impl};
+    if (!cpu_reserve(j.cpu, blocks * a->heads, a->head_dim))
         return;
-    struct qk_job j = {a, cpu_shared(k->impl)};
+    j.part = cpu_shared(j.cpu);
     cpu_parallel(k->impl, qk_bwd_task, &j, blocks);
     if (a->dgain)
         rows_add_blocks(a->dgain, j.part, blocks, a->heads, a->heads);

@@ -50,12 +50,11 @@ static inline size_t pack_lanes(size_t j, size_t n)
 static inline void pack_a(float *dst, const float *a, size_t lda, bool trans, size_t m, size_t k)
 {
     _Static_assert(TILE_MR <= 16, "a column of a panel is one vector");
-    (void)trans;
     for (size_t p = 0; p < k; p++)
         for (size_t i = 0; i < m; i += TILE_MR) {
             size_t mr = m - i < TILE_MR ? m - i : TILE_MR;
             float *to = dst + i * k + p * TILE_MR;
-#ifndef KERN_ONCE /* where nothing is stored transposed */
+#ifndef KERN_ONCE
             if (trans) {
                 __builtin_prefetch(a + (p + PACK_AHEAD) * lda + i);
                 v16_store_n(to, v16_load_n(a + p * lda + i, mr), TILE_MR);
@@ -63,7 +62,7 @@ static inline void pack_a(float *dst, const float *a, size_t lda, bool trans, si
             }
 #endif
             for (size_t r = 0; r < TILE_MR; r++)
-                to[r] = r < mr ? a[(i + r) * lda + p] : 0;
+                to[r] = r < mr ? trans ? a[p * lda + i + r] : a[(i + r) * lda + p] : 0;
         }
 }
 

@@ -18,7 +18,7 @@
 enum { TILE_MR = 12, TILE_NR = 32 };
 #elif defined(KERN_SMALL) && defined(V16_AVX512)
 enum { TILE_MR = 12, TILE_NR = 32, TILE_ROWS = TILE_MR, TILE_COLS = TILE_NR };
-#elif defined(KERN_SMALL) && defined(V16_AVX2)
+#elif defined(V16_EIGHT)
 enum { TILE_MR = 12, TILE_NR = 32, TILE_ROWS = 6, TILE_COLS = 16 };
 #elif defined(V16_AVX512)
 enum { TILE_MR = 14, TILE_NR = 32, TILE_ROWS = TILE_MR, TILE_COLS = TILE_NR };
@@ -29,7 +29,7 @@ enum { TILE_MR = 4, TILE_NR = 16, TILE_ROWS = TILE_MR, TILE_COLS = TILE_NR };
 #endif
 
 /* A leaf of the smallest build (cpu.h); then the includer has defined its name. */
-#if defined(KERN_FORWARD_ONLY) || (defined(KERN_SMALL) && defined(V16_AVX512))
+#ifdef KERN_SMALL
 #define TILE_FN
 #else
 #define TILE_FN static
@@ -66,7 +66,7 @@ TILE_FN void tile_micro(float *c, size_t ldc, const float *a, size_t rs, size_t 
 #else
 
 enum {
-    TILE_NV = TILE_COLS / 16,
+    TILE_NV = TILE_COLS / V16_LANES,
     TILE_GROUP = 5, /* rows of a that one pointer reaches: offsets 0, 1, 2, 3, 4 times the stride */
     TILE_AHEAD =
         16, /* steps of k by which b is fetched ahead: a panel does not fit the first level */
@@ -90,11 +90,11 @@ static void tile_pass(float *c, size_t ldc, const float *a, size_t rs, size_t cs
     for (size_t i = 0; i < TILE_ROWS; i++)
 #pragma GCC unroll 2
         for (size_t j = 0; j < TILE_NV; j++)
-            acc[i][j] = accumulate ? v16_load(c + i * ldc + 16 * j) : v16_zero();
+            acc[i][j] = accumulate ? v16_load(c + i * ldc + V16_LANES * j) : v16_zero();
     /* Otherwise the stores at the end would wait for lines that are not in the cache. */
     for (size_t i = 0; i < TILE_ROWS; i++)
         for (size_t j = 0; j < TILE_NV; j++)
-            __builtin_prefetch(c + i * ldc + 16 * j, 1);
+            __builtin_prefetch(c + i * ldc + V16_LANES * j, 1);
 
     const float *g0 = a, *g1 = a + TILE_GROUP * rs, *g2 = a + 2 * TILE_GROUP * rs;
     for (size_t p = 0; p < k; p++, g0 += cs, g1 += cs, g2 += cs, b += ldb) {
@@ -102,8 +102,8 @@ static void tile_pass(float *c, size_t ldc, const float *a, size_t rs, size_t cs
         __asm__("" : "+r"(g0), "+r"(g1), "+r"(g2));
 #pragma GCC unroll 2
         for (size_t j = 0; j < TILE_NV; j++) {
-            bv[j] = v16_load(b + 16 * j);
-            __builtin_prefetch(b + 16 * j + TILE_AHEAD * ldb);
+            bv[j] = v16_load(b + V16_LANES * j);
+            __builtin_prefetch(b + V16_LANES * j + TILE_AHEAD * ldb);
         }
 #pragma GCC unroll 14
         for (size_t i = 0; i < TILE_ROWS; i++) {
@@ -119,19 +119,13 @@ static void tile_pass(float *c, size_t ldc, const float *a, size_t rs, size_t cs
     for (size_t i = 0; i < TILE_ROWS; i++, c += ldc)
 #pragma GCC unroll 2
         for (size_t j = 0; j < TILE_NV; j++)
-            v16_store(c + 16 * j, acc[i][j]);
+            v16_store(c + V16_LANES * j, acc[i][j]);
 }
 
 /* One full tile. */
 TILE_FN void tile_micro(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
                         size_t ldb, size_t k, bool accumulate)
 {
-#if defined(KERN_NO_OPTIM) && !defined(KERN_FORWARD_ONLY) && defined(V16_AVX2)
-    if (cpu_wide) {
-        cpu_micro_avx512(c, ldc, a, rs, cs, b, ldb, k, accumulate);
-        return;
-    }
-#endif
     for (size_t i = 0; i < TILE_MR; i += TILE_ROWS)
         for (size_t j = 0; j < TILE_NR; j += TILE_COLS)
             tile_pass(c + i * ldc + j, ldc, a + i * rs, rs, cs, b + j, ldb, k, accumulate);

@@ -2,10 +2,11 @@
  * v16.h - sixteen fp32 lanes on every instruction set, and exp, log and tanh on top of them.
  *
  * Kernels are written once against this file. The including file chooses the machine beforehand:
- * V16_AVX512 (one register), V16_AVX2 (two), none (arrays; the definition of correct), or V16_ONE,
- * which is the functions below on single floats (the type v16 has V16_LANES = 1 lane). All four
- * give the same bits for the same input because only IEEE + - * / sqrt, the fused multiply-add and
- * integer operations are used, in the same order. (Which payload a NaN carries is not promised.)
+ * V16_AVX512 (one register), V16_AVX2 (two), none (arrays; the definition of correct), or one of
+ * two for small code: V16_ONE, which is the functions below on single floats (the type v16 has
+ * V16_LANES = 1 lane), and V16_EIGHT, AVX2 with one register (8 lanes). All five give the same bits
+ * for the same input because only IEEE + - * / sqrt, the fused multiply-add and integer operations
+ * are used, in the same order. (Which payload a NaN carries is not promised.)
  *
  *   v16_load v16_store            16 floats, any alignment
  *   v16_load_n v16_store_n        the first n <= 16 (0 allowed) lanes; the rest load as zeros, and
@@ -24,7 +25,12 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(V16_AVX512) || defined(V16_AVX2)
+/* The AVX2 instruction set, in one register or in two. */
+#if defined(V16_AVX2) || defined(V16_EIGHT)
+#define V16_YMM
+#endif
+
+#if defined(V16_AVX512) || defined(V16_YMM)
 #include <immintrin.h>
 #endif
 
@@ -33,7 +39,7 @@
  */
 #if defined(V16_ONE)
 #define V16_FN static inline
-#elif defined(__OPTIMIZE_SIZE__) && !defined(V16_AVX512) && !defined(V16_AVX2)
+#elif defined(__OPTIMIZE_SIZE__) && !defined(V16_AVX512) && !defined(V16_YMM)
 #define V16_FN static __attribute__((noinline, unused))
 #else
 #define V16_FN static inline __attribute__((always_inline))
@@ -67,7 +73,7 @@ V16_FN float s_from_bits(uint32_t u)
  */
 V16_FN float s_fma(float a, float b, float c)
 {
-#if defined(V16_AVX512) || defined(V16_AVX2)
+#if defined(V16_AVX512) || defined(V16_YMM)
     return __builtin_fmaf(a, b, c);
 #else
     double p = (double)a * b;
@@ -85,6 +91,8 @@ V16_FN float s_fma(float a, float b, float c)
 
 #ifdef V16_ONE
 enum { V16_LANES = 1 };
+#elif defined(V16_EIGHT)
+enum { V16_LANES = 8 };
 #else
 enum { V16_LANES = 16 };
 #endif
@@ -93,7 +101,7 @@ enum { V16_LANES = 16 };
  * At the end of a function that code without vector flags calls: with the upper halves of registers
  * in use, that code would be slow. At -O2 compilers see to it themselves, at -Os gcc does not.
  */
-#if defined(__OPTIMIZE_SIZE__) && (defined(V16_AVX512) || defined(V16_AVX2))
+#if defined(__OPTIMIZE_SIZE__) && (defined(V16_AVX512) || defined(V16_YMM))
 #define V16_LEAVE() _mm256_zeroupper()
 #else
 #define V16_LEAVE() ((void)0)
@@ -321,6 +329,99 @@ V16_FN v16 v16_frexp(v16 x, v16 *m)
     e.lo = v16_frexp8(x.lo, &m->lo);
     e.hi = v16_frexp8(x.hi, &m->hi);
     return e;
+}
+
+#elif defined(V16_EIGHT)
+
+/* Half of the above. */
+typedef __m256 v16;
+
+V16_FN v16 v16_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+V16_FN void v16_store(float *p, v16 a)
+{
+    _mm256_storeu_ps(p, a);
+}
+V16_FN __m256i v16_mask(size_t n)
+{
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), lane);
+}
+V16_FN v16 v16_load_n(const float *p, size_t n)
+{
+    return _mm256_maskload_ps(p, v16_mask(n));
+}
+V16_FN void v16_store_n(float *p, v16 a, size_t n)
+{
+    _mm256_maskstore_ps(p, v16_mask(n), a);
+}
+V16_FN v16 v16_set1(float x)
+{
+    return _mm256_set1_ps(x);
+}
+V16_FN v16 v16_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+V16_FN v16 v16_add(v16 a, v16 b)
+{
+    return _mm256_add_ps(a, b);
+}
+V16_FN v16 v16_sub(v16 a, v16 b)
+{
+    return _mm256_sub_ps(a, b);
+}
+V16_FN v16 v16_mul(v16 a, v16 b)
+{
+    return _mm256_mul_ps(a, b);
+}
+V16_FN v16 v16_div(v16 a, v16 b)
+{
+    return _mm256_div_ps(a, b);
+}
+V16_FN v16 v16_sqrt(v16 a)
+{
+    return _mm256_sqrt_ps(a);
+}
+V16_FN v16 v16_fma(v16 a, v16 b, v16 c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+V16_FN v16 v16_max(v16 a, v16 b)
+{
+    return _mm256_max_ps(a, b);
+}
+V16_FN v16 v16_min(v16 a, v16 b)
+{
+    return _mm256_min_ps(a, b);
+}
+V16_FN v16 v16_sel_gt(v16 a, v16 b, v16 x, v16 y)
+{
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_GT_OQ));
+}
+V16_FN v16 v16_abs(v16 a)
+{
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+}
+V16_FN v16 v16_copysign(v16 x, v16 s)
+{
+    __m256 sign = _mm256_set1_ps(-0.0f);
+    return _mm256_or_ps(_mm256_andnot_ps(sign, x), _mm256_and_ps(sign, s));
+}
+V16_FN v16 v16_ldexp(v16 p, v16 t)
+{
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
+}
+V16_FN v16 v16_frexp(v16 x, v16 *m)
+{
+    __m256i sqrt_half = _mm256_set1_epi32(0x3f3504f3);
+    __m256i i = _mm256_sub_epi32(_mm256_castps_si256(x), sqrt_half);
+    __m256i frac = _mm256_and_si256(i, _mm256_set1_epi32(0x7fffff));
+    *m = _mm256_castsi256_ps(_mm256_add_epi32(frac, sqrt_half));
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(i, 23));
 }
 
 #elif defined(V16_ONE)
@@ -555,7 +656,7 @@ V16_FN void v16_load_cols4(const float *p, size_t stride, v16 out[4])
     }
 }
 
-#elif !defined(V16_ONE)
+#elif !defined(V16_ONE) && !defined(V16_EIGHT)
 
 V16_FN void v16_load_cols4(const float *p, size_t stride, v16 out[4])
 {
@@ -587,7 +688,7 @@ V16_FN float v16_first(v16 a)
     return _mm_cvtss_f32(_mm256_castps256_ps128(v16_lo8(a)));
 }
 
-#elif !defined(V16_ONE)
+#elif !defined(V16_ONE) && !defined(V16_EIGHT)
 
 V16_FN float v16_sum(v16 a)
 {
@@ -700,7 +801,7 @@ static inline v16 v16_tanh(v16 x)
     return v16_copysign(v16_div(z, v16_add(z, v16_set1(2))), x);
 }
 
-#ifndef V16_ONE
+#if !defined(V16_ONE) && !defined(V16_EIGHT)
 static inline float s_exp(float x)
 {
     return v16_first(v16_exp(v16_set1(x)));

@@ -12,7 +12,7 @@
 
 #include "kernels/cpu/cpu.h"
 
-#if defined(KERN_FORWARD_ONLY) && !defined(KERN_ONCE)
+#if defined(KERN_SMALL) && !defined(KERN_ONCE)
 #define VEC_FN
 #else
 #define VEC_FN static
@@ -134,10 +134,14 @@ VEC_FN void vec_act(float *y, float *f, float below, size_t n)
 /* Sum of x[i] * y[i] by 16 partial sums and halving; a tail counts as zeros. */
 VEC_FN float vec_dot(const float *x, const float *y, size_t n)
 {
-#ifdef V16_ONE
+#if defined(V16_ONE) || defined(V16_EIGHT)
     float part[16] = {0};
-    for (size_t i = 0; i < (n + 15) / 16 * 16; i++)
-        part[i % 16] = s_fma(i < n ? x[i] : 0, i < n ? y[i] : 0, part[i % 16]);
+    for (size_t i = 0; i < (n + 15) / 16 * 16; i += V16_LANES) {
+        size_t lanes = i < n ? vec_lanes(i, n) : 0;
+        v16 s = v16_fma(vec_get(x + i, lanes), vec_get(y + i, lanes), v16_load(part + i % 16));
+        v16_store(part + i % 16, s);
+    }
+    V16_LEAVE();
     for (size_t h = 8; h; h /= 2)
         for (size_t i = 0; i < h; i++)
             part[i] += part[i + h];
@@ -156,7 +160,7 @@ VEC_FN float vec_dot(const float *x, const float *y, size_t n)
 
 /* y[i] = a[i] * b[i] + c[i], rounded once; without c: a[i] * b[i]. With `one`, b is a single
  * number. */
-#ifndef KERN_FORWARD_ONLY
+#ifndef KERN_SMALL
 V16_FN
 #endif
 void vec_fma(float *y, const float *a, const float *b, const float *c, size_t n, bool one)
@@ -183,7 +187,7 @@ static inline void vec_lse(float *lse, const float *m, const float *s, size_t n)
 #endif
 
 /* A leaf (cpu.h) needs nothing of what follows. */
-#if defined(KERN_ONCE) || !defined(KERN_FORWARD_ONLY)
+#if defined(KERN_ONCE) || !defined(KERN_SMALL)
 
 /* y = a * b */
 static inline void vec_mul(float *y, const float *a, const float *b, size_t n)

@@ -54,14 +54,12 @@ static void xsa_fwd(struct kern *k, const struct kern_xsa *a)
 static void xsa_dv(float *dv, const float *o, const float *dy, const float *v, float co, float cdy,
                    float cv, bool add, size_t dim)
 {
-    v16 fo = v16_set1(-cdy), fdy = v16_set1(-co), fv = v16_set1(cv);
-    for (size_t i = 0; i < dim; i += 16) {
-        size_t n = vec_lanes(i, dim);
-        v16 d = add ? vec_get(dv + i, n) : v16_zero();
-        d = v16_fma(fo, vec_get(o + i, n), d);
-        d = v16_fma(fdy, vec_get(dy + i, n), d);
-        vec_put(dv + i, v16_fma(fv, vec_get(v + i, n), d), n);
-    }
+    float fo = -cdy, fdy = -co;
+    if (!add)
+        memset(dv, 0, dim * sizeof *dv);
+    vec_fma(dv, o, &fo, dv, dim, true);
+    vec_fma(dv, dy, &fdy, dv, dim, true);
+    vec_fma(dv, v, &cv, dv, dim, true);
 }
 
 static void xsa_bwd_task(void *ctx, size_t task, size_t thread)
@@ -132,10 +130,7 @@ static void shift_bwd_task(void *ctx, size_t task, size_t thread)
         else if (!j->add)
             memcpy(dx, dy, dim * sizeof *dx);
         else if (!last)
-            for (size_t i = 0; i < dim; i += 16) {
-                size_t n = vec_lanes(i, dim);
-                vec_put(dx + i, v16_add(vec_get(dx + i, n), vec_get(dy + i, n)), n);
-            }
+            vec_add(dx, dx, dy, dim);
     }
 }
 

@@ -310,7 +310,7 @@ printf older >lim.npy
 refused "full disk, verify" 4 "lim.npy" ./limited 4 "$verify" score $w --data data --nll lim.npy
 kept "full disk, verify" lim.npy
 # The loader needs room for the runner in memory, which the same limit covers.
-refused "no room for the runner" 4 "cannot start" ./limited 4 ./s --data data
+refused "no room for the runner" 4 "submission: refused" ./limited 4 ./s --data data
 for blocks in 1 8 40; do # the log, the quantised weights, the weights
     rm -rf t
     refused "full disk, trainer, $blocks KB" 4 "t/\|disk\|space" \
@@ -324,7 +324,7 @@ for blocks in 1 8 40; do # the log, the quantised weights, the weights
     [ -e t/model.safetensors ] && [ "$(size t/model.safetensors)" -ne "$(size m/model.safetensors)" ] &&
         fail "full disk, trainer, $blocks KB: half a model"
 done
-refused "too small a budget" 4 "[0-9,]* bytes" "$packer" pack $w -o y --target-bytes 40000
+refused "too small a budget" 4 "[0-9,]* bytes" "$packer" pack $w -o y --target-bytes 20000
 nothing "too small a budget" y
 
 # Out of memory: far less address space than scoring needs.
