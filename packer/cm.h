@@ -14,7 +14,8 @@
  * From CM_SPLIT elements on the matrices are divided into 4 streams of about equal size, which can
  * be decoded at the same time; it costs some hundred bytes for each. For each matrix that is higher
  * than wide the search for similar rows is tried and kept when it saves at least 1 byte in 300.
- * Decodes what it made and compares. The same payload gives the same bytes.
+ * Streams are made on as many threads as there are processors. Decodes what it made and compares.
+ * The same payload gives the same bytes.
  *
  * Fails: ERR_INPUT when raw is no weight payload, ERR_RESOURCE without memory.
  */

@@ -5,9 +5,11 @@
  */
 #include <math.h>
 
+#include "kernels/cpu/pool.h"
 #include "model/reader.h"
 #include "packer/cm.h"
 #include "packer/payload.h"
+#include "packer/ptz_read.h"
 #include "stub/cm_dec.h"
 #include "stub/trellis.h"
 #include "stub/weights_dec.h"
@@ -56,7 +58,7 @@ static size_t round_trip(const char *name, struct tensor_view *t, size_t count)
         fail_msg("%s: two runs differ", name);
     struct guarded in = guarded_new(c.data, c.size), out = guarded_new(NULL, n);
     void *work = malloc(WEIGHTS_WORK);
-    memset(work, 0xA5, WEIGHTS_WORK);
+    memset(work, 0xA5, CM_WORK);
     memset(out.p, 0xAA, n);
     if (!weights_decode(CODEC_CM, c.params, in.p, c.size, out.p, n, work) || memcmp(out.p, p, n))
         fail_msg("%s: does not come back", name);
@@ -265,7 +267,71 @@ static void similar(void **state)
     assert_true(together + apart / 50 < apart);
 }
 
-/* Streams are decoded in any order, each with fresh workspace. */
+/* Matrices with the same input have the same column exponents: told once. */
+static void repeated(void **state)
+{
+    enum { N = 2048 };
+    static int8_t own[N], other[N];
+    (void)state;
+    fill(own, N, 2, 1);
+    fill(other, N, 2, 2);
+    struct tensor_view t[] = {{"a.cexp", ST_I8, 1, {N}, (uint8_t *)own, N},
+                              {"a.rexp", ST_I8, 1, {N}, (uint8_t *)other, N},
+                              {"b.cexp", ST_I8, 1, {N}, (uint8_t *)own, N}};
+    size_t known = round_trip("known", t, 3);
+    t[2].name = "b.some";
+    size_t unknown = round_trip("unknown", t, 3);
+    print_message("%zu bytes, %zu by another name\n", known, unknown);
+    assert_true(known + 400 < unknown);
+}
+
+/* The tensors below v, in order: integers and their scales. */
+static void collect(struct ptz *p, const struct pickle_value *v, struct tensor_view *t,
+                    size_t *count, size_t cap)
+{
+    struct err e = {0};
+    if (ptz_is_tensor(p, v)) {
+        static char name[256][8];
+        assert_true(*count < cap);
+        snprintf(name[*count], sizeof *name, "t%zu", *count);
+        EXPECT("tensor", ERR_OK, "", ptz_tensor(p, v, name[*count], &t[*count], &e), e);
+        ++*count;
+    } else if (v->kind == PICKLE_DICT) {
+        for (size_t i = 0; i < v->n; i++)
+            collect(p, v->item[2 * i + 1], t, count, cap);
+    }
+}
+
+/* A participant's own integers and scales come back bit by bit, in fewer bytes than in his file. */
+static void record(void **state)
+{
+    const char *path = util_shared("fixtures/ptz/conker5.int6.ptz");
+    static struct tensor_view t[256];
+    struct ptz ptz = {0};
+    struct coded c = {0};
+    struct err e = {0};
+    size_t count = 0, n;
+    (void)state;
+    if (!path)
+        skip();
+    EXPECT(path, ERR_OK, "", ptz_open(&ptz, path, &e), e);
+    collect(&ptz, ptz.root, t, &count, COUNT(t));
+    uint8_t *p = payload_of(t, count, &n), *out = malloc(n);
+    EXPECT(path, ERR_OK, "", coded_cm(&c, p, n, &e), e);
+    void *work = malloc(WEIGHTS_WORK);
+    assert_true(weights_decode(CODEC_CM, c.params, c.data, c.size, out, n, work));
+    assert_memory_equal(out, p, n);
+    print_message("%zu bytes of %zu tensors: %zu, in the record's file %zu\n", n, count, c.size,
+                  ptz.file_bytes);
+    assert_true(c.size + ptz.file_bytes / 8 < ptz.file_bytes);
+    free(work);
+    free(out);
+    free(p);
+    coded_free(&c);
+    ptz_close(&ptz);
+}
+
+/* Streams are decoded in any order, each with fresh workspace, and by any number of threads. */
 static void streams(void **state)
 {
     enum { TENSORS = 9, COLS = 1001, N = CM_SPLIT / TENSORS + 2 * COLS };
@@ -295,10 +361,27 @@ static void streams(void **state)
     assert_true(cm_open(&f, c.params, c.data, c.size, out.p, n, work));
     assert_int_equal(f.streams, 4);
     for (unsigned s = f.streams; s > 0; s--) {
-        memset(work, (int)s, WEIGHTS_WORK);
+        memset(work, (int)s, CM_WORK);
         assert_true(cm_stream(&f, s, work));
     }
     assert_memory_equal(out.p, p, n);
+    for (size_t threads = 1; threads <= 5; threads += 2) {
+        struct pool *pool;
+        EXPECT("threads", ERR_OK, "", pool_new(&pool, threads, &e), e);
+        memset(out.p, 0xAA, n);
+        assert_true(weights_decode_on(pool, CODEC_CM, c.params, c.data, c.size, out.p, n, work));
+        if (memcmp(out.p, p, n))
+            fail_msg("%zu threads: other bytes", threads);
+        /* Any one stream that is too short is noticed. */
+        for (size_t s = 0; threads > 1 && s <= f.streams; s++) {
+            uint8_t *size = (uint8_t *)(uintptr_t)f.stream[s].in - 4;
+            put_le32(size, le32(size) - 1);
+            if (weights_decode_on(pool, CODEC_CM, c.params, c.data, c.size, out.p, n, work))
+                fail_msg("stream %zu is cut and accepted", s);
+            put_le32(size, le32(size) + 1);
+        }
+        pool_free(pool);
+    }
     free(work);
     free(p);
     guarded_free(&out);
@@ -381,19 +464,18 @@ static void definitions(void **state)
 static void golden(void **state)
 {
     static const uint8_t coded[] = {
-        0x45, 0x00, 0x00, 0x00, 0x31, 0x00, 0x00, 0x00, 0x00, 0x02, 0x80, 0x39, 0x7b, 0x3e,
-        0x1a, 0x07, 0x6b, 0x9d, 0xfd, 0x3b, 0xe1, 0x74, 0x14, 0xd1, 0x82, 0x06, 0x31, 0x4b,
-        0xa8, 0x78, 0xc2, 0x2c, 0x2d, 0xe0, 0x94, 0x65, 0xfe, 0xbb, 0xb9, 0xf6, 0x21, 0x97,
-        0x03, 0xef, 0x3a, 0x2a, 0x04, 0x0f, 0x27, 0x02, 0x56, 0xb3, 0x13, 0x77, 0x60, 0x28,
-        0x0a, 0x01, 0x18, 0x00, 0x00, 0x00, 0xc4, 0x59, 0xbd, 0xfb, 0x38, 0x67, 0x80, 0x16,
-        0xf7, 0xa7, 0xcc, 0x6d, 0x11, 0xfc, 0x26, 0x75, 0x95, 0x88, 0x4c, 0xf4, 0x95, 0xe8,
-        0x39, 0x5a, 0x23, 0x00, 0x00, 0x00, 0xf4, 0xe7, 0xfd, 0xfc, 0xff, 0xdf, 0xfc, 0x61,
-        0x28, 0x02, 0x6f, 0x06, 0xab, 0x7b, 0xc7, 0xe1, 0xd6, 0x0a, 0x70, 0x27, 0x35, 0xf8,
-        0xf3, 0x96, 0x8e, 0x49, 0x98, 0xbe, 0x02, 0xe5, 0xa3, 0xd1, 0x3d, 0xdf, 0xd9,
+        0x45, 0x00, 0x00, 0x00, 0x2b, 0x00, 0x00, 0x00, 0x91, 0xdb, 0x14, 0xa3, 0x25, 0xce, 0x12,
+        0x8d, 0x4d, 0x6a, 0x85, 0x04, 0xff, 0xe9, 0x78, 0x3b, 0x33, 0x40, 0x46, 0x06, 0x1f, 0x4f,
+        0x9a, 0xfa, 0x91, 0xb4, 0xb2, 0x95, 0xd9, 0x80, 0xcb, 0xfd, 0xca, 0xba, 0x0e, 0xad, 0xfe,
+        0x8b, 0x41, 0xc1, 0x12, 0xbb, 0x24, 0x01, 0x1a, 0x00, 0x00, 0x00, 0xc4, 0x59, 0xd7, 0x51,
+        0x22, 0x7d, 0xc5, 0x66, 0x99, 0x54, 0x6b, 0xb1, 0xd1, 0xbf, 0xef, 0xe5, 0x12, 0xdf, 0xcd,
+        0x2b, 0xd1, 0xf8, 0x07, 0x82, 0x77, 0xcd, 0x22, 0x00, 0x00, 0x00, 0xf4, 0xe7, 0xfd, 0xfa,
+        0xff, 0xac, 0x25, 0x9d, 0x38, 0xa4, 0x3b, 0x42, 0xf6, 0x1c, 0x89, 0x81, 0x9f, 0x12, 0x3b,
+        0x12, 0xa4, 0xb2, 0x97, 0x61, 0x54, 0x50, 0x00, 0x2e, 0xe2, 0xf3, 0x73, 0x9f, 0x08, 0x00,
     };
     static const int8_t q[30] = {1, -2, 0, 3, -1, 0, 0,  2, -3, 1, -1,  1,    5, 0, -40,
                                  2, -1, 0, 0, 1,  0, -2, 1, 1,  0, 127, -128, 3, 0, -1};
-    static const uint8_t params[8] = {0, 0, 0, 0, 0, 16}; /* of the head */
+    static const uint8_t params[8] = {0};
     static const uint8_t scale[8] = {0, 60, 1, 60, 0x80, 59, 0, 0x80};
     enum { RAW = 128 };
     struct guarded in = guarded_new(coded, sizeof coded), out = guarded_new(NULL, RAW);
@@ -421,7 +503,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(definitions), cmocka_unit_test(shapes),  cmocka_unit_test(contents),
         cmocka_unit_test(entropy),     cmocka_unit_test(trellis), cmocka_unit_test(similar),
-        cmocka_unit_test(streams),     cmocka_unit_test(golden),  cmocka_unit_test(damaged),
+        cmocka_unit_test(repeated),    cmocka_unit_test(record),  cmocka_unit_test(streams),
+        cmocka_unit_test(golden),      cmocka_unit_test(damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
