@@ -1,0 +1,299 @@
+/*
+ * record_basis.c - which logs a claim rests on, and which number of them it is.
+ *
+ * A folder may hold ablations, re-runs and copies beside the logs of its seeds. Where the metadata
+ * gives a score per seed, each claimed seed takes the log that has this score. Otherwise the logs
+ * are grouped by name without digits ("train_seed7.log" and "train.log" are one group) and the
+ * group counts whose mean, or one of whose scores, is the claim.
+ */
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "verify/record.h"
+
+static const struct metric *headline(const struct record *r, size_t i)
+{
+    return record_log_headline(&r->run[i].log);
+}
+
+static bool candidate(const struct record *r, size_t i)
+{
+    return r->run[i].duplicate_of == SIZE_MAX && headline(r, i);
+}
+
+static void add_head(struct record *r, size_t i)
+{
+    if (r->heads < RECORD_HEADS && !r->run[i].headline) {
+        r->run[i].headline = true;
+        r->head[r->heads++] = i;
+    }
+}
+
+/* The name without digits, separators and the word "seed"; folders stay. */
+static void stem(const char *path, char *out, size_t cap)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t k = 0;
+    for (const char *c = path; c < name && k + 1 < cap; c++)
+        out[k++] = *c;
+    for (const char *c = name; *c && *c != '.' && k + 1 < cap; c++) {
+        if (!strncasecmp(c, "seed", 4)) {
+            c += 3;
+            continue;
+        }
+        if (isalpha((unsigned char)*c))
+            out[k++] = *c;
+    }
+    out[k] = 0;
+}
+
+static bool same_stem(const struct record *r, size_t a, size_t b)
+{
+    char x[256], y[256];
+    stem(r->run[a].log.path, x, sizeof x);
+    stem(r->run[b].log.path, y, sizeof y);
+    return !strcmp(x, y);
+}
+
+static bool has_seed(const struct record_log *l, long long seed)
+{
+    bool has = l->seed_named == seed;
+    for (size_t i = 0; i < l->seeds; i++)
+        has |= l->seed[i].v == seed;
+    return has;
+}
+
+/*
+ * The log of a claimed seed: the one whose headline is nearest to the claimed score, with the seed
+ * before others; a log of another seed counts only where the score is the claimed one.
+ */
+static size_t log_of_seed(const struct record *r, const struct meta_seed *s)
+{
+    size_t best = SIZE_MAX;
+    double best_off = INFINITY;
+    for (int own = 1; own >= 0 && best == SIZE_MAX; own--)
+        for (size_t i = 0; i < r->runs; i++) {
+            if (!candidate(r, i) || r->run[i].headline ||
+                (own && !has_seed(&r->run[i].log, s->seed)))
+                continue;
+            double off = s->bpb.have ? fabs(headline(r, i)->val_bpb - s->bpb.v) : 0;
+            if (!own && !(s->bpb.have && off <= RECORD_BPB_TOL))
+                continue;
+            if (off < best_off) {
+                best = i;
+                best_off = off;
+            }
+        }
+    /* Another configuration with the same seed, while the claimed score is in a log of no such
+     * seed: that log is meant. */
+    if (best != SIZE_MAX && s->bpb.have && best_off > RECORD_BPB_TOL)
+        for (size_t i = 0; i < r->runs; i++)
+            if (candidate(r, i) && !r->run[i].headline &&
+                fabs(headline(r, i)->val_bpb - s->bpb.v) <= RECORD_BPB_TOL)
+                return i;
+    return best;
+}
+
+static void summarise(struct record *r)
+{
+    double bpb[RECORD_HEADS], loss[RECORD_HEADS];
+    size_t losses = 0;
+    for (size_t i = 0; i < r->heads; i++) {
+        const struct metric *m = headline(r, r->head[i]);
+        bpb[i] = m->val_bpb;
+        if (!isnan(m->val_loss))
+            loss[losses++] = m->val_loss;
+    }
+    r->bpb = stats_of(bpb, r->heads);
+    r->loss = stats_of(loss, losses == r->heads ? losses : 0);
+}
+
+/* The claimed BPB: under its own key, else the mean of claimed seeds, else a val_loss that is one.
+ */
+static struct meta_number claimed_bpb(struct record *r)
+{
+    struct meta_number c = r->meta.bpb;
+    if (!c.have && r->meta.loss.have && r->meta.loss.v > 0 && r->heads &&
+        meta_near(&r->meta.loss, r->bpb.mean, RECORD_BPB_TOL)) {
+        r->wrong_unit = true;
+        c = r->meta.loss;
+    }
+    return c;
+}
+
+static bool mean_of_group(struct record *r, size_t of, const struct meta_number *claim)
+{
+    double x[RECORD_HEADS];
+    size_t n = 0;
+    for (size_t i = 0; i < r->runs && n < RECORD_HEADS; i++)
+        if (candidate(r, i) && (of == SIZE_MAX || same_stem(r, i, of)))
+            x[n++] = headline(r, i)->val_bpb;
+    return n && meta_near(claim, stats_of(x, n).mean, RECORD_BPB_TOL);
+}
+
+/* Logs that print one seed under one name stem are no seeds of one another but variants. */
+static bool one_seed(const struct record *r, size_t of)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->runs; i++)
+        if (candidate(r, i) && same_stem(r, i, of)) {
+            n++;
+            if (record_log_seed(&r->run[i].log) != record_log_seed(&r->run[of].log))
+                return false;
+        }
+    return n > 1;
+}
+
+static void take_group(struct record *r, size_t of)
+{
+    bool variants = of != SIZE_MAX && one_seed(r, of);
+    for (size_t i = 0; i < r->runs; i++)
+        if (candidate(r, i) && (of == SIZE_MAX || i == of || (!variants && same_stem(r, i, of))))
+            add_head(r, i);
+}
+
+static void choose(struct record *r)
+{
+    const struct record_meta *m = &r->meta;
+    size_t scores = 0, nearest = SIZE_MAX;
+    for (size_t i = 0; i < m->seeds; i++)
+        scores += m->seed[i].bpb.have;
+    if (scores) {
+        for (size_t i = 0; i < m->seeds; i++) {
+            size_t log = log_of_seed(r, &m->seed[i]);
+            if (log != SIZE_MAX)
+                add_head(r, log);
+        }
+        if (r->heads)
+            return;
+    }
+    const struct meta_number *claim = m->bpb.have ? &m->bpb : m->loss.have ? &m->loss : NULL;
+    if (!claim || mean_of_group(r, SIZE_MAX, claim)) {
+        take_group(r, SIZE_MAX);
+        return;
+    }
+    for (size_t i = 0; i < r->runs; i++)
+        if (candidate(r, i) && mean_of_group(r, i, claim)) {
+            take_group(r, i);
+            return;
+        }
+    for (size_t i = 0; i < r->runs; i++)
+        if (candidate(r, i) &&
+            (nearest == SIZE_MAX || fabs(headline(r, i)->val_bpb - claim->v) <
+                                        fabs(headline(r, nearest)->val_bpb - claim->v)))
+            nearest = i;
+    if (nearest != SIZE_MAX && meta_near(claim, headline(r, nearest)->val_bpb, RECORD_BPB_TOL))
+        take_group(r, nearest);
+    else
+        take_group(r, SIZE_MAX);
+}
+
+static void by_path(struct record *r)
+{
+    for (size_t i = 1; i < r->heads; i++)
+        for (size_t k = i; k && r->head[k - 1] > r->head[k]; k--) {
+            size_t t = r->head[k];
+            r->head[k] = r->head[k - 1];
+            r->head[k - 1] = t;
+        }
+}
+
+/* ---- what the claim is ---- */
+
+static void basis(struct record *r, enum record_basis b, size_t run, size_t line)
+{
+    static const char *const words[] = {
+        [BASIS_MEAN] = "mean of seed logs", [BASIS_SINGLE] = "single log ",
+        [BASIS_LINE] = "single log ",       [BASIS_PERIODIC] = "periodic validation of ",
+        [BASIS_NOWHERE] = "in no log",
+    };
+    r->basis = b;
+    r->basis_run = run;
+    r->basis_line = line;
+    snprintf(r->basis_text, sizeof r->basis_text, "%s%.90s%s%s", words[b],
+             run == SIZE_MAX ? "" : r->run[run].log.path,
+             b == BASIS_LINE ? " (not its headline)" : "",
+             r->wrong_unit ? " (stored under val_loss)" : "");
+}
+
+static bool match_line(struct record *r, const struct meta_number *c)
+{
+    size_t best = SIZE_MAX, line = 0;
+    double off = INFINITY;
+    for (size_t i = 0; i < r->runs; i++)
+        for (size_t k = 0; k < r->run[i].log.finals; k++) {
+            const struct metric *m = &r->run[i].log.final[k];
+            double d = fabs(m->val_bpb - c->v);
+            if (m->kind != METRIC_NONE && r->run[i].duplicate_of == SIZE_MAX && d < off &&
+                meta_near(c, m->val_bpb, RECORD_BPB_TOL)) {
+                off = d;
+                best = i;
+                line = m->line;
+            }
+        }
+    if (best != SIZE_MAX)
+        basis(r, BASIS_LINE, best, line);
+    return best != SIZE_MAX;
+}
+
+static bool match_periodic(struct record *r, const struct meta_number *c)
+{
+    for (size_t i = 0; i < r->runs; i++) {
+        const struct record_log *l = &r->run[i].log;
+        if (l->periodic.line && meta_near(c, l->periodic.val_bpb, RECORD_BPB_TOL)) {
+            basis(r, BASIS_PERIODIC, i, l->periodic.line);
+            return true;
+        }
+        for (size_t k = 0; k < l->finals; k++)
+            if (l->final[k].kind == METRIC_NONE &&
+                meta_near(c, l->final[k].val_bpb, RECORD_BPB_TOL)) {
+                basis(r, BASIS_PERIODIC, i, l->final[k].line);
+                return true;
+            }
+    }
+    return false;
+}
+
+static void find_basis(struct record *r)
+{
+    struct meta_number c = claimed_bpb(r);
+    size_t near = SIZE_MAX;
+    if (!c.have || !r->runs)
+        return;
+    for (size_t i = 0; i < r->heads; i++)
+        if (near == SIZE_MAX ||
+            fabs(headline(r, r->head[i])->val_bpb - c.v) < fabs(headline(r, near)->val_bpb - c.v))
+            near = r->head[i];
+    /* The written decimals first: a mean and a seed can both lie within the tolerance. */
+    for (int pass = 0; pass < 2 && near != SIZE_MAX; pass++) {
+        double tol = pass ? RECORD_BPB_TOL : 0;
+        if (r->heads > 1 && meta_near(&c, r->bpb.mean, tol)) {
+            basis(r, BASIS_MEAN, SIZE_MAX, 0);
+            return;
+        }
+        if (meta_near(&c, headline(r, near)->val_bpb, tol)) {
+            basis(r, BASIS_SINGLE, near, headline(r, near)->line);
+            return;
+        }
+    }
+    if (!match_line(r, &c) && !match_periodic(r, &c))
+        basis(r, BASIS_NOWHERE, SIZE_MAX, 0);
+}
+
+void record_choose_heads(struct record *r)
+{
+    choose(r);
+    by_path(r);
+    summarise(r);
+    find_basis(r);
+    /* Half a unit of the last decimal, however coarse: a spread is no score. n-1 first. */
+    const struct meta_number *sd = &r->meta.std;
+    double half = 0.5000001 * pow(10, -sd->decimals);
+    if (sd->have && r->heads > 1)
+        r->std_convention = fabs(sd->v - r->bpb.sd) <= half       ? 1
+                            : fabs(sd->v - r->bpb.sd_pop) <= half ? 2
+                                                                  : 0;
+}
