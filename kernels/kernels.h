@@ -191,15 +191,16 @@ struct kern_adamw {
 };
 
 /*
- * kern_ns - Newton-Schulz orthogonalisation (Muon: Jordan et al., kellerjordan.github.io/posts/muon)
- * of `count` matrices of one shape, each in place.
+ * kern_ns - Newton-Schulz orthogonalisation (Muon: Jordan et al.,
+ * kellerjordan.github.io/posts/muon) of `count` matrices of one shape, each in place.
  *
  *   X = X / (|X|_F + eps)
  *   `steps` times:  A = X X^T;  B = b*A + c*(A A);  X = a*X + B X   (on X^T when rows > cols)
  *
  * The formula in fp32, with the same bits for any number of threads and of matrices; not these
  * operations one by one (kernels/cpu/ns.inc.h): on matrices of full rank both agree to 1e-5 in the
- * relative Frobenius norm. Scratch is the backend's. X must be finite, the matrices must not overlap.
+ * relative Frobenius norm. Scratch is the backend's. X must be finite, the matrices must not
+ * overlap.
  */
 struct kern_ns {
     float *const *x; /* host array [count] of matrices [rows][cols] */
@@ -220,6 +221,8 @@ struct kern {
     /* sync - wait for everything queued; the first device failure since the last sync, or ERR_OK.
      */
     enum err_code (*sync)(struct kern *k, struct err *e);
+    /* close - the backend's part of kern_free, which is what callers use. */
+    void (*close)(struct kern *k);
 
     /* y[rows][dim] = table[ids[row]]; backward: dtable[ids[row]] += dy[row], rows ascending. */
     void (*embed_fwd)(struct kern *k, float *y, const float *table, const uint16_t *ids,

@@ -8,14 +8,21 @@
 #include "stub/xxh64.h"
 #include "verify/progress.h"
 
+static enum err_code open_backend(struct kern **k, const char *device, size_t threads,
+                                  struct err *e)
+{
+    return device && !strcmp(device, "cuda") ? kern_cuda(k, 0, e) : kern_cpu(k, threads, e);
+}
+
 enum err_code engine_open(struct engine *g, const struct recipe *r, const struct tensor_view *t,
-                          size_t count, const char *path, size_t threads, struct err *e)
+                          size_t count, const char *path, const char *device, size_t threads,
+                          struct err *e)
 {
     enum err_code rc;
     float *host = NULL;
 
     *g = (struct engine){0};
-    if ((rc = gpt_init(&g->m, r, e)) || (rc = kern_cpu(&g->k, threads, e)))
+    if ((rc = gpt_init(&g->m, r, e)) || (rc = open_backend(&g->k, device, threads, e)))
         goto out;
     size_t bytes = g->m.floats * sizeof *host;
     host = malloc(bytes);

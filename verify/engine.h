@@ -25,10 +25,12 @@ struct engine {
  *
  *   t, count  tensors, float or quantised (gpt_load)
  *   path      names their source in errors
+ *   device    "cuda", or NULL or "cpu"
  *   threads   0: as many as the process may use
  */
 enum err_code engine_open(struct engine *g, const struct recipe *r, const struct tensor_view *t,
-                          size_t count, const char *path, size_t threads, struct err *e);
+                          size_t count, const char *path, const char *device, size_t threads,
+                          struct err *e);
 void engine_close(struct engine *g); /* accepts a zeroed struct */
 
 /* What came out of a run, and everything a report says about it. */

@@ -1,0 +1,155 @@
+/*
+ * cuda.cuh - what the files of the CUDA backend share: its state, errors, temporary memory, and the
+ * few device functions that more than one kernel needs.
+ *
+ * Everything runs on one stream, in order. Temporary memory comes from the stream's own pool and
+ * goes back in stream order, so nothing here waits for the device. The first failure is kept and
+ * reported by k->sync.
+ *
+ * No kernel uses float atomics: every sum has one fixed order, so a run gives the same bits as the
+ * run before on the same device. They are not the bits of the CPU: matrix products and attention
+ * take bf16 operands (fp32 sums), and sums over a row go over 32 lanes instead of 16.
+ */
+#ifndef KERNELS_CUDA_CUDA_CUH
+#define KERNELS_CUDA_CUDA_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <stddef.h>
+#include <stdint.h>
+
+extern "C" {
+#include "kernels/kernels.h"
+}
+
+typedef __nv_bfloat16 bf16;
+
+struct lt; /* cuBLASLt and what it remembers: linear.cu */
+
+struct cuda {
+    int device;
+    cudaStream_t stream;
+    struct lt *lt;
+    struct err failed; /* the first failure since the last sync */
+};
+
+static inline struct cuda *cuda_of(struct kern *k)
+{
+    return (struct cuda *)k->impl;
+}
+
+/* Records a failure under the name of the operation. Returns whether all is well. */
+bool cuda_ok(struct cuda *c, cudaError_t status, const char *what);
+
+/* Temporary memory for n elements of T, given back by cuda_done. NULL, and a failure recorded, when
+ * there is none: the caller returns. */
+void *cuda_temp_bytes(struct cuda *c, size_t bytes, const char *what);
+void cuda_done(struct cuda *c, void *temp);
+template <typename T> static inline T *cuda_temp(struct cuda *c, size_t n, const char *what)
+{
+    return (T *)cuda_temp_bytes(c, n * sizeof(T), what);
+}
+
+/* After a launch: was it taken? */
+static inline void cuda_launched(struct cuda *c, const char *what)
+{
+    cuda_ok(c, cudaGetLastError(), what);
+}
+
+static inline unsigned cuda_blocks(size_t n, size_t per)
+{
+    return (unsigned)((n + per - 1) / per);
+}
+
+/* Blocks of a kernel that walks over n elements with a stride of the whole grid. */
+static inline unsigned cuda_grid(size_t n, size_t threads)
+{
+    size_t blocks = (n + threads - 1) / threads;
+    return (unsigned)(blocks > 65535 ? 65535 : blocks ? blocks : 1);
+}
+
+/* ---- used across files ---- */
+
+/* out[cols] += the sums over the rows of x[rows][cols], rows `stride` apart, in a fixed order. */
+void cuda_colsum(struct cuda *c, float *out, const float *x, size_t rows, size_t cols,
+                 size_t stride);
+
+/* y[n] = x[n] as bf16, to nearest even. */
+void cuda_to_bf16(struct cuda *c, bf16 *y, const float *x, size_t n);
+
+/*
+ * cuda_matmul - c[batch][m][n] = alpha * op(a) op(b) + beta * d, all row-major and dense, fp32 sums.
+ * op(a) is [m][k], stored [k][m] when ta; op(b) is [k][n], stored [n][k] when tb. a and b are both
+ * bf16 or both fp32; c and d are of one type, either. d may be c; with beta 0 it is not read.
+ */
+enum cuda_type { CUDA_F32, CUDA_BF16 };
+struct cuda_matmul {
+    enum cuda_type in, out;
+    const void *a, *b, *d;
+    void *c;
+    size_t batch, m, n, k;
+    bool ta, tb;
+    float alpha, beta;
+};
+void cuda_matmul(struct cuda *c, const struct cuda_matmul *a);
+
+enum err_code lt_open(struct lt **out, struct err *e);
+void lt_close(struct lt *lt);
+
+/* The entries of struct kern, a file each; every function fills its own. */
+void cuda_fill_rows(struct kern *k);
+void cuda_fill_elem(struct kern *k);
+void cuda_fill_linear(struct kern *k);
+void cuda_fill_attn(struct kern *k);
+void cuda_fill_head(struct kern *k);
+void cuda_fill_slot(struct kern *k);
+void cuda_fill_optim(struct kern *k);
+
+/* ---- device functions ---- */
+
+#ifdef __CUDACC__
+enum { CUDA_WARP = 32 };
+
+/* The sum over the 32 lanes, in every lane: halving by xor, so all lanes have the same bits. */
+static __device__ inline float warp_sum(float x)
+{
+    for (int h = 16; h; h /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, h);
+    return x;
+}
+
+static __device__ inline float warp_max(float x)
+{
+    for (int h = 16; h; h /= 2)
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, h));
+    return x;
+}
+
+/* The sum over a block of up to 1,024 threads (a multiple of 32), in every thread. May be called
+ * again at once: the last step of one call and the first of the next are apart by a barrier. */
+static __device__ inline float block_sum(float x)
+{
+    __shared__ float part[32];
+    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    x = warp_sum(x);
+    __syncthreads();
+    if (lane == 0)
+        part[warp] = x;
+    __syncthreads();
+    return warp_sum(lane < warps ? part[lane] : 0.0f);
+}
+
+static __device__ inline float block_max(float x)
+{
+    __shared__ float part[32];
+    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    x = warp_max(x);
+    __syncthreads();
+    if (lane == 0)
+        part[warp] = x;
+    __syncthreads();
+    return warp_max(lane < warps ? part[lane] : -INFINITY);
+}
+#endif
+
+#endif

@@ -1,0 +1,158 @@
+/* optim.cu - AdamW, sums of squares, and Newton-Schulz of many matrices at once. */
+#include <math.h>
+
+#include "kernels/cuda/cuda.cuh"
+
+enum { THREADS = 256, SUM_BLOCKS = 1024 };
+
+/* b^n by squaring, in double, as on the CPU. */
+static double power(double b, size_t n)
+{
+    double r = 1;
+    for (; n; n /= 2, b *= b)
+        if (n % 2)
+            r *= b;
+    return r;
+}
+
+__global__ static void adamw_kernel(const struct kern_adamw a, float step, float root)
+{
+    for (size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x; i < a.n;
+         i += (size_t)gridDim.x * THREADS) {
+        float g = a.g[i], m = fmaf(1 - a.b1, g, a.b1 * a.m[i]);
+        float v = fmaf((1 - a.b2) * g, g, a.b2 * a.v[i]);
+        a.m[i] = m;
+        a.v[i] = v;
+        a.p[i] = a.p[i] * (1 - a.lr * a.wd) - step * (m / (sqrtf(v) / root + a.eps));
+    }
+}
+
+static void adamw(struct kern *k, const struct kern_adamw *a)
+{
+    struct cuda *c = cuda_of(k);
+    float step = (float)(a->lr / (1 - power(a->b1, a->step)));
+    float root = (float)sqrt(1 - power(a->b2, a->step));
+    adamw_kernel<<<cuda_grid(a->n, THREADS), THREADS, 0, c->stream>>>(*a, step, root);
+    cuda_launched(c, "adamw");
+}
+
+/* The sum over a block in double, on thread 0. */
+static __device__ double block_sum_double(double x)
+{
+    __shared__ double part[THREADS / CUDA_WARP];
+    for (int h = 16; h; h /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, h);
+    if (threadIdx.x % CUDA_WARP == 0)
+        part[threadIdx.x / CUDA_WARP] = x;
+    __syncthreads();
+    for (int i = 1; threadIdx.x == 0 && i < THREADS / CUDA_WARP; i++)
+        x += part[i];
+    return x;
+}
+
+/* sums[block], each over every SUM_BLOCKS-th stretch of THREADS elements. */
+__global__ static void sumsq_kernel(double *sums, const float *x, size_t n)
+{
+    double s = 0;
+    for (size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * THREADS)
+        s += (double)x[i] * x[i];
+    s = block_sum_double(s);
+    if (threadIdx.x == 0)
+        sums[blockIdx.x] = s;
+}
+
+static double sumsq(struct kern *k, const float *x, size_t n)
+{
+    struct cuda *c = cuda_of(k);
+    static_assert(SUM_BLOCKS <= 4096, "the sums are added on the host's stack");
+    double part[SUM_BLOCKS], sum = 0;
+    double *sums = cuda_temp<double>(c, SUM_BLOCKS, "sumsq");
+    if (!sums)
+        return 0;
+    sumsq_kernel<<<SUM_BLOCKS, THREADS, 0, c->stream>>>(sums, x, n);
+    cuda_launched(c, "sumsq");
+    k->download(k, part, sums, sizeof part);
+    cuda_done(c, sums);
+    for (size_t i = 0; i < SUM_BLOCKS; i++)
+        sum += part[i];
+    return sum;
+}
+
+/* ---- Newton-Schulz, bf16 products as in the records ---- */
+
+/* A block per matrix: x16 = x / (|x| + eps). from[count] points to the matrices. */
+__global__ static void ns_begin_kernel(bf16 *x16, float *const *from, size_t n, float eps)
+{
+    const float *x = from[blockIdx.x];
+    float ss = 0;
+    for (size_t i = threadIdx.x; i < n; i += blockDim.x)
+        ss = fmaf(x[i], x[i], ss);
+    float inv = 1.0f / (sqrtf(block_sum(ss)) + eps);
+    for (size_t i = threadIdx.x; i < n; i += blockDim.x)
+        x16[blockIdx.x * n + i] = __float2bfloat16_rn(x[i] * inv);
+}
+
+__global__ static void ns_end_kernel(float *const *to, const bf16 *x16, size_t n)
+{
+    for (size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * THREADS)
+        to[blockIdx.y][i] = __bfloat162float(x16[blockIdx.y * n + i]);
+}
+
+/*
+ * A = X X^T (X^T X when X is tall, so that A is the small one), B = b A + c A A, X = a X + B X or
+ * X B: three batched products a step, the last two with the sum inside the product.
+ */
+static void ns_steps(struct cuda *c, const struct kern_ns *a, bf16 *x, bf16 *y, bf16 *gram,
+                     bf16 *poly)
+{
+    bool tall = a->rows > a->cols;
+    size_t n = tall ? a->cols : a->rows, len = tall ? a->rows : a->cols;
+    for (size_t i = 0; i < a->steps; i++) {
+        const struct cuda_matmul g = {CUDA_BF16, CUDA_BF16, x,   x,    NULL,  gram, a->count,
+                                      n,         n,         len, tall, !tall, 1.0f, 0.0f};
+        const struct cuda_matmul p = {CUDA_BF16, CUDA_BF16, gram, gram,  gram,  poly, a->count,
+                                      n,         n,         n,    false, false, a->c, a->b};
+        const struct cuda_matmul r = {CUDA_BF16, CUDA_BF16, tall ? x : poly, tall ? poly : x,
+                                      x,         y,         a->count,        a->rows,
+                                      a->cols,   n,         false,           false,
+                                      1.0f,      a->a};
+        cuda_matmul(c, &g);
+        cuda_matmul(c, &p);
+        cuda_matmul(c, &r);
+        bf16 *t = x;
+        x = y;
+        y = t;
+    }
+}
+
+static void newton_schulz(struct kern *k, const struct kern_ns *a)
+{
+    struct cuda *c = cuda_of(k);
+    size_t n = a->rows * a->cols, small = a->rows < a->cols ? a->rows : a->cols;
+    if (n == 0 || a->count == 0)
+        return;
+    bf16 *x = cuda_temp<bf16>(c, 2 * a->count * (n + small * small), "newton_schulz");
+    float **at = x ? cuda_temp<float *>(c, a->count, "newton_schulz") : NULL;
+    if (!at) {
+        cuda_done(c, x);
+        return;
+    }
+    bf16 *y = x + a->count * n, *gram = y + a->count * n;
+    k->upload(k, at, a->x, a->count * sizeof *a->x);
+    ns_begin_kernel<<<(unsigned)a->count, 1024, 0, c->stream>>>(x, at, n, a->eps);
+    ns_steps(c, a, x, y, gram, gram + a->count * small * small);
+    dim3 grid(cuda_blocks(n, 8 * THREADS), (unsigned)a->count);
+    ns_end_kernel<<<grid, THREADS, 0, c->stream>>>(at, a->steps % 2 ? y : x, n);
+    cuda_launched(c, "newton_schulz");
+    cuda_done(c, at);
+    cuda_done(c, x);
+}
+
+void cuda_fill_optim(struct kern *k)
+{
+    k->adamw = adamw;
+    k->sumsq = sumsq;
+    k->newton_schulz = newton_schulz;
+}

@@ -1,0 +1,8 @@
+/* kern.c - what does not depend on the backend. */
+#include "kernels/kernels.h"
+
+void kern_free(struct kern *k)
+{
+    if (k)
+        k->close(k);
+}

@@ -1,0 +1,58 @@
+/*
+ * ops.h - compares two backends operation by operation: the CPU, which defines correct, and the one
+ * under test. Every array exists on both sides with the same numbers.
+ */
+#ifndef TESTS_GPU_OPS_H
+#define TESTS_GPU_OPS_H
+
+#include "kernels/kernels.h"
+
+enum { REFERENCE, TESTED, SIDES };
+
+/* An array on both sides. */
+struct arr {
+    void *p[SIDES];
+    size_t n; /* elements */
+};
+
+struct ops {
+    struct kern *k[SIDES];
+    uint64_t seed;
+    size_t checks, failed;
+    const char *what; /* the case, printed with a failure */
+    struct arr arrays[64];
+    size_t count;
+};
+
+/* ops_input - n numbers, normally distributed, times scale. Also for outputs that are added to. */
+struct arr ops_input(struct ops *o, size_t n, float scale);
+
+/* ops_output - n numbers that are NaN until an operation writes them. */
+struct arr ops_output(struct ops *o, size_t n);
+
+/* ops_ids - n token ids below vocab, skewed as in text. */
+struct arr ops_ids(struct ops *o, size_t n, size_t vocab);
+
+/* ops_check - is |tested - reference| at most tolerance * |reference|, both Euclidean norms, and no
+ * element of the tested array NaN? Says so if not. */
+void ops_check(struct ops *o, const char *name, struct arr a, double tolerance);
+
+/* ops_case - begins a case: reports a failure of the device in the last one, frees its arrays. */
+void ops_case(struct ops *o, const char *what);
+
+/* Operations, a file each. small: sizes for tools that slow everything down. */
+void ops_rows(struct ops *o, bool small);
+void ops_products(struct ops *o, bool small);
+void ops_attention(struct ops *o, bool small);
+void ops_loss(struct ops *o, bool small);
+void ops_optimiser(struct ops *o, bool small);
+
+#define F(array)   ((float *)(array).p[s])
+#define IDS(array) ((uint16_t *)(array).p[s])
+#define BOTH(o, ...)                                                                               \
+    for (int s = 0; s < SIDES; s++) {                                                              \
+        struct kern *k = (o)->k[s];                                                                \
+        __VA_ARGS__;                                                                               \
+    }
+
+#endif
