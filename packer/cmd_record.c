@@ -9,13 +9,18 @@
 #include "packer/import.h"
 
 const char help_import[] =
-    "packer import RECORD.ptz --recipe RECIPE -o WEIGHTS.safetensors [KEY=VALUE]...\n"
+    "packer import RECORD [--recipe RECIPE] -o WEIGHTS.safetensors [KEY=VALUE]...\n"
     "\n"
-    "Reads the packed weights of a record (zlib, xz, zstd or brotli around torch.save, with or\n"
-    "without byte shuffle) and writes them as quantised weights of this project, integer for\n"
-    "integer. The recipe says what the model is. Nothing in the file is executed.\n"
+    "Reads the packed weights of a record (zlib, gzip, xz, lzma, zstd or brotli around "
+    "torch.save,\n"
+    "old or new, a pickle of NumPy arrays or an .npz; with or without byte shuffle) and writes "
+    "them\n"
+    "as quantised weights of this project, integer for integer. Nothing in the file is executed.\n"
+    "Without a recipe the model is told from names and shapes; what they do not tell is printed.\n"
     "\n"
     "  --recipe RECIPE     recipe file of the model; KEY=VALUE settings come over it\n"
+    "  --code FILE         the record's script: its size counts when bytes are compared\n"
+    "  --leave-out PREFIX  tensors whose names begin so are not wanted (mtp_heads.); repeatable\n"
     "  -o FILE             the weights\n"
     "\n"
     "Example: packer import final_model.int6.ptz --recipe recipes/pr1296.conf -o w.safetensors\n";
@@ -37,34 +42,41 @@ enum err_code cmd_import(int argc, char **argv, struct err *e)
 {
     struct import_job job = {0};
     struct import_report *rep = calloc(1, sizeof *rep);
-    const char **setting = malloc(((size_t)argc + 1) * sizeof *setting);
-    enum err_code rc = rep && setting ? ERR_OK : err_nomem(e, "import", sizeof *rep + (size_t)argc);
+    const char **list = malloc(((size_t)argc + 1) * sizeof *list);
+    const char **leave_out = malloc(((size_t)argc + 1) * sizeof *leave_out);
+    enum err_code rc = rep && list && leave_out ? ERR_OK : err_nomem(e, "import", sizeof *rep);
     for (int i = 0; !rc && i < argc; i++) {
-        const char *a = argv[i], **value = !strcmp(a, "-o")         ? &job.out
-                                           : !strcmp(a, "--recipe") ? &job.recipe
-                                                                    : NULL;
-        if (value && i + 1 < argc)
-            *value = argv[++i];
-        else if (value)
+        const char *a = argv[i], **value = !strcmp(a, "-o")            ? &job.out
+                                           : !strcmp(a, "--recipe")    ? &job.recipe
+                                           : !strcmp(a, "--code")      ? &job.code
+                                           : !strcmp(a, "--leave-out") ? &leave_out[job.leave_outs]
+                                                                       : NULL;
+        if (value && i + 1 == argc) {
             rc = err_set(e, ERR_USAGE, "%s needs a value", a);
-        else if (a[0] == '-' && a[1])
+        } else if (value) {
+            *value = argv[++i];
+            job.leave_outs += value == &leave_out[job.leave_outs];
+        } else if (a[0] == '-' && a[1]) {
             rc = err_set(e, ERR_USAGE, "unknown option %s (packer import --help)", a);
-        else if (job.record && strchr(a, '='))
-            setting[job.settings++] = a;
-        else if (job.record)
+        } else if (job.record && strchr(a, '=')) {
+            list[job.settings++] = a;
+        } else if (job.record) {
             rc = err_set(e, ERR_USAGE, "one record at a time: %s and %s", job.record, a);
-        else
+        } else {
             job.record = a;
+        }
     }
-    if (!rc && (!job.record || !job.recipe || !job.out))
+    if (!rc && (!job.record || !job.out))
         rc = err_set(e, ERR_USAGE,
-                     "expected: packer import RECORD.ptz --recipe RECIPE -o WEIGHTS.safetensors");
+                     "expected: packer import RECORD [--recipe RECIPE] -o WEIGHTS.safetensors");
     if (!rc) {
-        job.setting = setting;
+        job.setting = list;
+        job.leave_out = leave_out;
         rc = import_record(&job, rep, e);
         import_report_print(rep, stdout);
     }
-    free(setting);
+    free(leave_out);
+    free(list);
     free(rep);
     return rc;
 }

@@ -1,4 +1,4 @@
-/* import_layout.c - see import_layout.h. */
+/* import_layout.c - see import_layout.h: the list, and the dictionaries. */
 #include "packer/import_layout.h"
 
 #include <stdarg.h>
@@ -8,8 +8,12 @@
 static void add_line(struct import *im, const char *fmt, va_list ap)
 {
     struct import_report *rep = im->rep;
-    if (rep->lines < IMPORT_LINES)
+    if (rep->lines < IMPORT_LINES) {
         vsnprintf(rep->line[rep->lines], IMPORT_LINE, fmt, ap);
+        for (char *c = rep->line[rep->lines]; *c; c++) /* names from files go to a terminal */
+            if (*c < ' ' || *c > '~')
+                *c = '?';
+    }
     rep->lines++;
 }
 
@@ -30,15 +34,24 @@ void import_problem(struct import *im, const char *fmt, ...)
     im->rep->problems++;
 }
 
-/* ---- one tensor ---- */
+/* ---- the list ---- */
 
-static enum err_code add(struct import *im, const struct found *f, struct err *e)
+static const char *without_wrapper(const char *name)
 {
-    for (size_t i = 0; i < im->count; i++)
-        if (!strcmp(im->found[i].name, f->name)) {
-            import_problem(im, "tensor %s is there twice", f->name);
-            return ERR_OK;
-        }
+    static const char *const prefix[] = {"_orig_mod.", "module."};
+    for (size_t i = 0; i < 2; i++)
+        if (!strncmp(name, prefix[i], strlen(prefix[i])))
+            return without_wrapper(name + strlen(prefix[i]));
+    return name;
+}
+
+enum err_code import_add(struct import *im, const struct found *f, struct err *e)
+{
+    const char *name = without_wrapper(f->name);
+    if (import_look(im, name, "")) {
+        import_problem(im, "tensor %s is there twice", name);
+        return ERR_OK;
+    }
     if (im->count == FOUND_MAX)
         return err_set(e, ERR_INPUT, "%s: more than %d tensors", im->p->path, FOUND_MAX);
     if (im->count == im->cap) {
@@ -49,74 +62,61 @@ static enum err_code add(struct import *im, const struct found *f, struct err *e
         im->found = more;
         im->cap = cap;
     }
-    im->found[im->count++] = *f;
+    struct found *to = &im->found[im->count++];
+    size_t dropped = (size_t)(name - f->name);
+    *to = *f;
+    memmove(to->name, to->name + dropped, sizeof to->name - dropped);
     return ERR_OK;
 }
 
-/* Slice i of a bank belongs to block i % NUM_LAYERS; what[0] is the first half's, what[1] the
- * second's (#549: qo_bank[i] is Q of layer i, qo_bank[n+i] its output projection). */
-static const struct {
-    const char *bank, *what[2];
-} banks[] = {
-    {"qo_bank", {"attn.c_q.weight", "attn.proj.weight"}},
-    {"kv_bank", {"attn.c_k.weight", "attn.c_v.weight"}},
-    {"mlp_up_bank", {"mlp.fc.weight", NULL}},
-    {"mlp_down_bank", {"mlp.proj.weight", NULL}},
-};
-enum { BANKS = sizeof banks / sizeof *banks };
-
-static enum err_code unbank(struct import *im, const struct found *f, size_t bank,
-                            const char *suffix, struct err *e)
+struct found *import_look(const struct import *im, const char *name, const char *suffix)
 {
-    size_t layers = (size_t)im->r->num_layers, n = layers * (banks[bank].what[1] ? 2 : 1);
-    const struct tensor_view *t = &f->view;
-    bool scale = !strcmp(suffix, ".scale");
-    if (scale ? !n || tensor_elems(t) % n : t->ndim != 3 || t->shape[0] != n) {
-        import_problem(im, "tensor %s: no bank of %zu matrices, as NUM_LAYERS=%zu wants", f->name,
-                       n, layers);
-        return ERR_OK;
-    }
-    for (size_t i = 0; i < n; i++) {
-        struct found slice = *f;
-        snprintf(slice.name, sizeof slice.name, "blocks.%zu.%s%s", i % layers,
-                 banks[bank].what[i / layers], suffix);
-        slice.view.ndim = scale ? 1 : 2;
-        slice.view.shape[0] = scale ? tensor_elems(t) / n : t->shape[1];
-        slice.view.shape[1] = scale ? 0 : t->shape[2];
-        slice.view.nbytes = t->nbytes / n;
-        slice.view.data = t->data + i * slice.view.nbytes;
-        enum err_code rc = add(im, &slice, e);
-        if (rc)
-            return rc;
-    }
-    return ERR_OK;
+    size_t n = strlen(name);
+    for (size_t i = 0; i < im->count; i++)
+        if (!strncmp(im->found[i].name, name, n) && !strcmp(im->found[i].name + n, suffix))
+            return &im->found[i];
+    return NULL;
 }
 
-/* A tensor `name` + suffix of the file; type as in struct found. */
+/* Adds the tensor v as name + suffix. What is no tensor, or a damaged one, is a problem of its own:
+ * the others are looked at all the same. */
 static enum err_code take(struct import *im, const struct pickle_value *name, const char *suffix,
-                          const char *type, const struct pickle_value *value, struct err *e)
+                          const char *type, const struct pickle_value *v, struct err *e)
 {
     struct found f = {0};
+    struct err why = {0};
     if (name->kind != PICKLE_STR || name->n != strlen(name->text) ||
         name->n + strlen(suffix) >= sizeof f.name) {
-        import_problem(im, "a tensor whose name is none: %.60s",
-                       name->kind == PICKLE_STR ? name->text : "not a string");
+        import_problem(im, "a tensor without a name, or with one that is too long");
         return ERR_OK;
     }
-    strcpy(f.name, name->text);
-    strcat(f.name, suffix);
+    snprintf(f.name, sizeof f.name, "%s%s", name->text, suffix);
     snprintf(f.type, sizeof f.type, "%s", type);
-    enum err_code rc = ptz_tensor(im->p, value, f.name, &f.view, e);
-    if (rc)
-        return rc;
-    for (size_t b = 0; b < BANKS; b++) {
-        size_t n = strlen(banks[b].bank);
-        const char *rest = f.name + n;
-        if (!strncmp(f.name, banks[b].bank, n) &&
-            (!*rest || !strcmp(rest, ".q") || !strcmp(rest, ".scale")))
-            return unbank(im, &f, b, rest, e);
+    enum err_code rc = ptz_tensor(im->p, v, f.name, &f.view, &why);
+    if (rc == ERR_INPUT) {
+        import_problem(im, "%.180s", why.msg);
+        return ERR_OK;
     }
-    return add(im, &f, e);
+    return rc ? err_set(e, rc, "%s", why.msg) : import_add(im, &f, e);
+}
+
+/* ---- kinds of integers ---- */
+
+bool import_kind(char kind[FOUND_TYPE], const char *text)
+{
+    const char *at = strstr(text, "int");
+    *kind = 0;
+    if (strstr(text, "passthrough"))
+        return false;
+    if (at && at[3] >= '2' && at[3] <= '8')
+        snprintf(kind, FOUND_TYPE, "int%c", at[3]);
+    else if (strstr(text, "ternary"))
+        strcpy(kind, "ternary");
+    else if (strstr(text, "binary"))
+        strcpy(kind, "binary");
+    else if (!strcmp(text, "fp4"))
+        strcpy(kind, "int4");
+    return *kind;
 }
 
 /* ---- {"w": ..., "m": ...} ---- */
@@ -127,19 +127,44 @@ static bool ends_with(const char *s, const char *end)
     return n > m && !strcmp(s + n - m, end);
 }
 
-/* What m says about X of X.q; "" and a problem when it does not say that it is per-row integers. */
-static const char *type_of(struct import *im, const struct pickle_value *m, const char *name)
+/* X.q and X.scale; X.gq and X.gs are what #1736 calls the same of its gates. */
+static const struct {
+    const char *theirs, *ours;
+} suffixes[] = {{".q", ".q"}, {".scale", ".scale"}, {".gq", ".q"}, {".gs", ".scale"}};
+
+/* Takes a tensor of a dictionary in which integers are called X.q. m says what they are; NULL: the
+ * layout does not, and they are called int8. */
+static enum err_code take_suffixed(struct import *im, const struct pickle_value *name,
+                                   const struct pickle_value *m, const struct pickle_value *v,
+                                   struct err *e)
 {
-    static const char *const known[] = {"int5", "int6", "int7", "int8", "int4"};
-    char base[FOUND_NAME];
-    snprintf(base, sizeof base, "%.*s", (int)(strlen(name) - 2), name);
+    char base[FOUND_NAME], kind[FOUND_TYPE] = "int8";
+    struct pickle_value shorter = *name;
+    size_t s = 0, count = sizeof suffixes / sizeof *suffixes;
+    while (s < count && (name->kind != PICKLE_STR || !ends_with(name->text, suffixes[s].theirs)))
+        s++;
+    if (s == count || name->n >= sizeof base)
+        return take(im, name, "", "", v, e);
+    shorter.n = name->n - strlen(suffixes[s].theirs);
+    snprintf(base, sizeof base, "%.*s", (int)shorter.n, name->text);
+    shorter.text = base;
     const struct pickle_value *how = pickle_get(m, base), *type = pickle_get(how, "type");
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (pickle_is(type, known[i]))
-            return known[i];
-    import_problem(im, "tensor %.80s: its type is %.40s, which is not understood", base,
-                   type && type->kind == PICKLE_STR ? type->text : "not given");
-    return "";
+    const struct pickle_value *group = pickle_get(how, "group_size");
+    size_t before = im->count;
+    if (how && how->kind == PICKLE_STR)
+        type = how;
+    if (*suffixes[s].ours == '.' && suffixes[s].ours[1] == 'q' && m &&
+        (!type || type->kind != PICKLE_STR || !import_kind(kind, type->text)))
+        import_problem(im, "tensor %.80s: its type is %.40s, which is not understood", base,
+                       type && type->kind == PICKLE_STR ? type->text : "not given");
+    if (pickle_is(pickle_get(how, "method"), "gptq") ||
+        (type == how && how && strstr(how->text, "gptq")))
+        im->gptq = true;
+    enum err_code rc =
+        take(im, &shorter, suffixes[s].ours, suffixes[s].ours[1] == 'q' ? kind : "", v, e);
+    if (!rc && im->count > before && group && group->kind == PICKLE_INT && group->i > 0)
+        im->found[before].group = (size_t)group->i;
+    return rc;
 }
 
 /* Whatever m lists is in w. */
@@ -148,34 +173,42 @@ static void check_listed(struct import *im, const struct pickle_value *w,
 {
     for (size_t i = 0; i < m->n; i++) {
         const struct pickle_value *name = m->item[2 * i], *how = m->item[2 * i + 1];
-        char q[FOUND_NAME];
+        char full[FOUND_NAME], kind[FOUND_TYPE];
+        bool there = false;
         if (name->kind != PICKLE_STR)
             continue;
-        snprintf(q, sizeof q, "%.80s%s", name->text, how->kind == PICKLE_DICT ? ".q" : "");
-        if (!pickle_get(w, q))
-            import_problem(im, "tensor %.80s: described, but not there", q);
+        bool plain = how->kind == PICKLE_STR && !import_kind(kind, how->text);
+        for (size_t s = 0; s < 4 && !there && !plain; s += 2) {
+            snprintf(full, sizeof full, "%.80s%s", name->text, suffixes[s].theirs);
+            there = pickle_get(w, full);
+        }
+        if (!there && !(plain && pickle_get(w, name->text)))
+            import_problem(im, "tensor %.80s: described, but not there", name->text);
     }
 }
 
-static enum err_code collect_records(struct import *im, struct err *e)
+static enum err_code collect_records(struct import *im, const struct pickle_value *root,
+                                     struct err *e)
 {
-    const struct pickle_value *w = pickle_get(im->p->root, "w"), *m = pickle_get(im->p->root, "m");
+    const struct pickle_value *w = pickle_get(root, "w"), *m = pickle_get(root, "m");
     enum err_code rc = ERR_OK;
     if (w->n > FOUND_MAX || m->n > FOUND_MAX)
         return err_set(e, ERR_INPUT, "%s: more than %d tensors", im->p->path, FOUND_MAX);
-    for (size_t i = 0; !rc && i < w->n; i++) {
-        const struct pickle_value *name = w->item[2 * i];
-        bool q = name->kind == PICKLE_STR && ends_with(name->text, ".q");
-        rc = take(im, name, "", q ? type_of(im, m, name->text) : "", w->item[2 * i + 1], e);
-    }
+    for (size_t i = 0; !rc && i < w->n; i++)
+        rc = take_suffixed(im, w->item[2 * i], m, w->item[2 * i + 1], e);
     check_listed(im, w, m);
     return rc;
 }
 
-static bool is_records(const struct pickle_value *root)
+static bool is_dict(const struct pickle_value *v)
 {
-    const struct pickle_value *w = pickle_get(root, "w"), *m = pickle_get(root, "m");
-    return w && m && w->kind == PICKLE_DICT && m->kind == PICKLE_DICT;
+    return v && v->kind == PICKLE_DICT;
+}
+
+static bool is_records(const struct ptz *p, const struct pickle_value *root)
+{
+    (void)p;
+    return is_dict(pickle_get(root, "w")) && is_dict(pickle_get(root, "m"));
 }
 
 /* ---- the baseline ---- */
@@ -189,16 +222,14 @@ static void follow_dtypes(struct import *im, const struct pickle_value *dtypes)
     import_note(im, "EMBED_BF16=1: the file says that tok_emb.weight was bfloat16");
 }
 
-static enum err_code collect_int8(struct import *im, struct err *e)
+static enum err_code collect_int8(struct import *im, const struct pickle_value *root, struct err *e)
 {
-    const struct pickle_value *root = im->p->root, *q = pickle_get(root, "quantized");
-    const struct pickle_value *s = pickle_get(root, "scales"), *w = pickle_get(root, "passthrough");
+    const struct pickle_value *q = pickle_get(root, "quantized"), *s = pickle_get(root, "scales");
+    const struct pickle_value *w = pickle_get(root, "passthrough");
     enum err_code rc = ERR_OK;
-    if (!q || q->kind != PICKLE_DICT || !s || s->kind != PICKLE_DICT || !w ||
-        w->kind != PICKLE_DICT || q->n > FOUND_MAX || w->n > FOUND_MAX)
+    if (!is_dict(q) || !is_dict(s) || !is_dict(w) || q->n > FOUND_MAX || w->n > FOUND_MAX)
         return err_set(e, ERR_INPUT,
-                       "%s: no int8_clean_per_row_v1: quantized, scales or "
-                       "passthrough is missing or no dictionary",
+                       "%s: quantized, scales or passthrough is missing or no dictionary",
                        im->p->path);
     for (size_t i = 0; !rc && i < q->n; i++) {
         const struct pickle_value *name = q->item[2 * i];
@@ -213,37 +244,70 @@ static enum err_code collect_int8(struct import *im, struct err *e)
     return rc;
 }
 
-static bool is_int8(const struct pickle_value *root)
+/* "int8_clean_per_row_v1" (the baseline), "mixed_int8_int6_v1" (the folder of 2026-03-21). */
+static bool is_int8(const struct ptz *p, const struct pickle_value *root)
 {
-    return pickle_is(pickle_get(root, "__quant_format__"), "int8_clean_per_row_v1");
+    const struct pickle_value *format = pickle_get(root, "__quant_format__");
+    (void)p;
+    return format && format->kind == PICKLE_STR;
 }
 
-/* ---- weights that were never quantised ---- */
+/* ---- tensor by tensor: arrays, and dictionaries that describe one ---- */
 
-static enum err_code collect_state(struct import *im, struct err *e)
+static bool is_entry(const struct pickle_value *v)
 {
-    const struct pickle_value *root = im->p->root;
+    return is_dict(v) && (pickle_get(v, "packed") || pickle_get(v, "data") || pickle_get(v, "q"));
+}
+
+static enum err_code collect_state(struct import *im, const struct pickle_value *root,
+                                   struct err *e)
+{
     enum err_code rc = ERR_OK;
-    for (size_t i = 0; !rc && i < root->n; i++)
-        rc = take(im, root->item[2 * i], "", "", root->item[2 * i + 1], e);
+    for (size_t i = 0; !rc && i < root->n; i++) {
+        const struct pickle_value *name = root->item[2 * i], *v = root->item[2 * i + 1];
+        bool named = name->kind == PICKLE_STR && name->n == strlen(name->text);
+        if (named && is_entry(v))
+            rc = import_entry(im, name->text, v, e);
+        else if (ptz_is_tensor(im->p, v))
+            rc = take_suffixed(im, name, NULL, v, e);
+        else
+            import_note(im, "value %.80s is no tensor and was left out", named ? name->text : "?");
+    }
     return rc;
 }
 
-/* Some value is a tensor, and its name looks like a model's. */
-static bool is_state(const struct pickle_value *root)
+/* Some value is a tensor with a name such as tok_emb.weight: a checkpoint holds others as well. */
+static bool is_state(const struct ptz *p, const struct pickle_value *root)
 {
-    return pickle_get(root, "tok_emb.weight") != NULL;
+    for (size_t i = 0; root->kind == PICKLE_DICT && i < root->n; i++) {
+        const struct pickle_value *name = root->item[2 * i];
+        if (name->kind == PICKLE_STR && strchr(name->text, '.') &&
+            ptz_is_tensor(p, root->item[2 * i + 1]))
+            return true;
+    }
+    return false;
+}
+
+/* Some value describes a tensor. */
+static bool is_entries(const struct ptz *p, const struct pickle_value *root)
+{
+    (void)p;
+    for (size_t i = 0; root->kind == PICKLE_DICT && i < root->n; i++)
+        if (is_entry(root->item[2 * i + 1]))
+            return true;
+    return false;
 }
 
 /* ---- the table ---- */
 
 static const struct {
     const char *name;
-    bool (*is)(const struct pickle_value *root);
-    enum err_code (*collect)(struct import *im, struct err *e);
+    bool (*is)(const struct ptz *p, const struct pickle_value *root);
+    enum err_code (*collect)(struct import *im, const struct pickle_value *root, struct err *e);
 } layouts[] = {
     {"records", is_records, collect_records},
     {"int8", is_int8, collect_int8},
+    {"entries", is_entries, collect_state},
     {"state dict", is_state, collect_state},
 };
 
@@ -263,12 +327,18 @@ static const char *outline(const struct pickle_value *root, char *out, size_t ca
 
 enum err_code import_collect(struct import *im, struct err *e)
 {
+    /* Where checkpoints keep their weights. */
+    static const char *const inner[] = {NULL, "model", "state_dict", "model_state_dict", "weights"};
     char text[120];
-    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
-        if (layouts[i].is(im->p->root)) {
-            im->rep->layout = layouts[i].name;
-            return layouts[i].collect(im, e);
-        }
+    for (size_t k = 0; k < sizeof inner / sizeof *inner; k++) {
+        const struct pickle_value *root =
+            inner[k] ? pickle_get(im->p->root, inner[k]) : im->p->root;
+        for (size_t i = 0; root && i < sizeof layouts / sizeof *layouts; i++)
+            if (layouts[i].is(im->p, root)) {
+                im->rep->layout = layouts[i].name;
+                return layouts[i].collect(im, root, e);
+            }
+    }
     return err_set(e, ERR_INPUT, "%s: no layout that is known; %s", im->p->path,
                    outline(im->p->root, text, sizeof text));
 }

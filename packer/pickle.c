@@ -255,6 +255,29 @@ static enum err_code global_from_stack(struct machine *m)
     return push_global(m, module->text, name->text);
 }
 
+/* Calls that make a value here and now. */
+static enum err_code reduce_as(struct machine *m, const struct pickle_global *g,
+                               const struct pickle_value *args)
+{
+    struct pickle_value *first = args->n ? args->item[0] : NULL, *v = NULL;
+    bool latin1 =
+        args->n == 2 && (pickle_is(args->item[1], "latin1") || pickle_is(args->item[1], "latin-1"));
+    if (g->as == PICKLE_AS_DICT && !args->n)
+        v = machine_new(m, PICKLE_DICT);
+    else if (g->as == PICKLE_AS_BYTES && !args->n)
+        v = machine_latin1(m, &(struct pickle_value){.text = ""});
+    else if (g->as == PICKLE_AS_BYTES && latin1 && first->kind == PICKLE_STR)
+        v = machine_latin1(m, first);
+    else if (g->as == PICKLE_AS_BYTES && args->n == 1 && first->kind == PICKLE_BYTES)
+        v = first;
+    else if (g->as == PICKLE_AS_SAME && args->n == 1 &&
+             (first->kind == PICKLE_TUPLE || first->kind == PICKLE_LIST))
+        v = first;
+    else
+        return machine_fail(m, "%s with arguments that are not accepted", g->name);
+    return v ? machine_push_old(m, v) : m->rc;
+}
+
 static enum err_code reduce(struct machine *m)
 {
     struct pickle_value *args = machine_pop(m, PICKLE_TUPLE);
@@ -262,12 +285,8 @@ static enum err_code reduce(struct machine *m)
     if (!args || !global)
         return m->rc;
     const struct pickle_global *g = &m->allowed[global->i];
-    if (g->dict) {
-        if (args->n)
-            return machine_fail(m, "%s with arguments", g->name);
-        machine_push(m, PICKLE_DICT);
-        return m->rc;
-    }
+    if (g->as != PICKLE_AS_CALL)
+        return reduce_as(m, g, args);
     struct pickle_value *v = machine_push(m, PICKLE_CALL);
     if (v) {
         v->i = global->i;
@@ -300,8 +319,12 @@ static enum err_code persistent(struct machine *m, enum op op)
     }
     id = machine_pop_any(m);
     struct pickle_value *v = id ? machine_push(m, PICKLE_PERSID) : NULL;
-    if (v)
+    if (v && !m->stored)
+        m->stored = machine_new(m, PICKLE_LIST);
+    if (v && m->stored) {
         machine_add(m, v, &id, 1);
+        machine_add(m, m->stored, &v, 1);
+    }
     return m->rc;
 }
 
@@ -520,6 +543,7 @@ enum err_code pickle_parse(struct pickle *p, const void *data, size_t n,
         p->root = machine_pop_any(&m);
     if (!rc)
         rc = m.rc;
+    p->stored = m.stored;
     p->used = (size_t)(m.r.at - m.start);
     p->arena = machine_end(&m);
     if (rc)

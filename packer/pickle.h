@@ -4,13 +4,15 @@
  * A pickle is a program for a small stack machine that can name and call any Python function. Here
  * it can only build values: numbers, strings, bytes, tuples, lists, dictionaries. A global is
  * accepted when its name is in the caller's list, and "calling" it only records the name and the
- * arguments (PICKLE_CALL); what that means is for the caller. Everything else is refused by name.
- * Nothing is ever looked up, imported or run.
+ * arguments (PICKLE_CALL), or does one of the few harmless things of enum pickle_as; what a
+ * recorded call means is for the caller. Everything else is refused by name. Nothing is ever looked
+ * up, imported or run.
  *
  * Format: Lib/pickletools.py of CPython documents every opcode.
  *
  * Bounds: at most PICKLE_MAX_VALUES values and memo slots, PICKLE_MAX_DEPTH levels; strings are
- * copied once, so memory is bounded by the input's size and these two. Values may be shared and,
+ * copied once, and bytes made of text are together no longer than the input, so memory is bounded
+ * by the input's size and these two. Values may be shared and,
  * through lists and dictionaries, may contain themselves: walk them to a known depth only.
  */
 #ifndef PACKER_PICKLE_H
@@ -52,14 +54,24 @@ struct pickle_value {
 struct pickle_arena;
 struct pickle {
     const struct pickle_value *root;
-    size_t used; /* bytes of the input up to and with STOP */
+    const struct pickle_value *stored; /* a list of all PICKLE_PERSID made, or NULL: none */
+    size_t used;                       /* bytes of the input up to and with STOP */
     struct pickle_arena *arena;
 };
 
-/* A global that may appear. With `dict`, calling it without arguments makes an empty dictionary. */
+/* What calling a global does. */
+enum pickle_as {
+    PICKLE_AS_CALL,  /* nothing: a PICKLE_CALL remembers it */
+    PICKLE_AS_DICT,  /* without arguments: an empty dictionary */
+    PICKLE_AS_BYTES, /* (text, "latin1"): its bytes, as protocols below 3 write them; (bytes): the
+                        same bytes; without arguments: none */
+    PICKLE_AS_SAME,  /* (tuple or list): that value */
+};
+
+/* A global that may appear. */
 struct pickle_global {
     const char *name; /* "module.attribute" */
-    bool dict;
+    enum pickle_as as;
 };
 
 /*

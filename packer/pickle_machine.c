@@ -70,6 +70,32 @@ const char *machine_text(struct machine *m, const uint8_t *at, size_t n)
     return s;
 }
 
+struct pickle_value *machine_latin1(struct machine *m, const struct pickle_value *text)
+{
+    const uint8_t *in = (const uint8_t *)text->text;
+    /* A text that is encoded again and again would make a small input large. */
+    if (text->n > (size_t)(m->r.end - m->start) - m->encoded) {
+        machine_fail(m, "more bytes are made of text than the input has");
+        return NULL;
+    }
+    struct pickle_value *v = machine_new(m, PICKLE_BYTES);
+    uint8_t *out = v ? take_memory(m, text->n + 1) : NULL;
+    if (!out)
+        return NULL;
+    v->text = (char *)out;
+    for (size_t i = 0; i < text->n; i++) {
+        bool two = (in[i] == 0xc2 || in[i] == 0xc3) && i + 1 < text->n && in[i + 1] >> 6 == 2;
+        if (in[i] >= 0x80 && !two) {
+            machine_fail(m, "a text that should be bytes has other characters");
+            return NULL;
+        }
+        out[v->n++] = (uint8_t)(two ? in[i] << 6 | (in[i + 1] & 63) : in[i]);
+        i += two;
+    }
+    m->encoded += text->n;
+    return v;
+}
+
 /* Room for `want` items: arrays have sizes of powers of two, so their number of items tells theirs.
  */
 static bool grow_items(struct machine *m, struct pickle_value *v, size_t have, size_t want)

@@ -26,6 +26,8 @@ struct machine {
     size_t marks, mark[PICKLE_MAX_DEPTH]; /* stack depths */
     struct pickle_value **memo;           /* [memo_cap], NULL where nothing was put */
     size_t memo_cap, memoized;            /* memoized: slots in use, where MEMOIZE puts the next */
+    size_t encoded;                       /* bytes made of text so far */
+    struct pickle_value *stored;          /* struct pickle's */
 };
 
 enum err_code machine_fail(struct machine *m, const char *fmt, ...)
@@ -34,6 +36,9 @@ enum err_code machine_fail(struct machine *m, const char *fmt, ...)
 /* A new empty value, not yet on the stack; a NUL-terminated copy of n bytes. */
 struct pickle_value *machine_new(struct machine *m, enum pickle_kind kind);
 const char *machine_text(struct machine *m, const uint8_t *at, size_t n);
+
+/* The bytes that a text in UTF-8 has in Latin-1, as a new value; fails for other characters. */
+struct pickle_value *machine_latin1(struct machine *m, const struct pickle_value *text);
 
 /* More items for a container: n values, which for a dictionary are keys and values in turn. */
 void machine_add(struct machine *m, struct pickle_value *v, struct pickle_value *const *item,

@@ -35,7 +35,7 @@ static enum err_code sink_room(struct sink *s, struct err *e)
 }
 
 /* What every decompression loop does with a step's result: go on, or why not. */
-enum verdict { MORE, DONE, DAMAGED, SHORT, NO_MEMORY };
+enum verdict { MORE, DONE, DAMAGED, SHORT, GREEDY, NO_MEMORY };
 
 /* A decoder: `step` takes from *in (*n bytes) and gives to out, advancing both. */
 struct decoder {
@@ -63,6 +63,8 @@ static enum err_code run(struct sink *s, const struct decoder *d, const uint8_t 
     }
     if (v == NO_MEMORY)
         return err_nomem(e, name, 0);
+    if (v == GREEDY)
+        return err_set(e, ERR_INPUT, "%s: %s data want more memory than is accepted", path, name);
     if (v == SHORT)
         return err_set(e, ERR_INPUT, "%s: %s data end too early (after %zu bytes of output)", path,
                        name, s->n);
@@ -124,7 +126,10 @@ static enum err_code zlib_compress(uint8_t **out, size_t *out_n, int level, cons
 
 /* ---- xz ---- */
 
-enum { XZ_MEMORY = 1 << 30 }; /* preset 9 needs 65 MiB to decode */
+enum {
+    XZ_MEMORY = 1 << 28,      /* preset 9 needs 65 MiB to decode */
+    RAW_DICTIONARY = 1 << 27, /* raw chunks do not say theirs; more is never harmful */
+};
 
 static enum verdict lzma_step(void *state, const uint8_t **in, size_t *n, uint8_t *out, size_t cap,
                               size_t *got)
@@ -138,21 +143,46 @@ static enum verdict lzma_step(void *state, const uint8_t **in, size_t *n, uint8_
     *in = z->next_in;
     *n = z->avail_in;
     *got = cap - z->avail_out;
-    return rc == LZMA_STREAM_END                               ? DONE
-           : rc == LZMA_OK || rc == LZMA_BUF_ERROR             ? MORE
-           : rc == LZMA_MEM_ERROR || rc == LZMA_MEMLIMIT_ERROR ? NO_MEMORY
-                                                               : DAMAGED;
+    return rc == LZMA_STREAM_END                   ? DONE
+           : rc == LZMA_OK || rc == LZMA_BUF_ERROR ? MORE
+           : rc == LZMA_MEMLIMIT_ERROR             ? GREEDY
+           : rc == LZMA_MEM_ERROR                  ? NO_MEMORY
+                                                   : DAMAGED;
+}
+
+static enum err_code lzma_run(struct sink *s, lzma_stream *z, lzma_ret ready, const uint8_t *in,
+                              size_t n, const char *name, const char *path, struct err *e)
+{
+    if (ready != LZMA_OK)
+        return err_nomem(e, name, 0);
+    enum err_code rc = run(s, &(struct decoder){z, lzma_step}, in, n, name, path, e);
+    lzma_end(z);
+    return rc;
 }
 
 static enum err_code lzma_expand(struct sink *s, const uint8_t *in, size_t n, const char *path,
                                  struct err *e)
 {
     lzma_stream z = LZMA_STREAM_INIT;
-    if (lzma_stream_decoder(&z, XZ_MEMORY, 0) != LZMA_OK)
-        return err_nomem(e, "xz", 0);
-    enum err_code rc = run(s, &(struct decoder){&z, lzma_step}, in, n, "xz", path, e);
-    lzma_end(&z);
-    return rc;
+    return lzma_run(s, &z, lzma_stream_decoder(&z, XZ_MEMORY, 0), in, n, "xz", path, e);
+}
+
+static enum err_code lzma_alone_expand(struct sink *s, const uint8_t *in, size_t n,
+                                       const char *path, struct err *e)
+{
+    lzma_stream z = LZMA_STREAM_INIT;
+    return lzma_run(s, &z, lzma_alone_decoder(&z, XZ_MEMORY), in, n, "lzma", path, e);
+}
+
+static enum err_code lzma_raw_expand(struct sink *s, const uint8_t *in, size_t n, const char *path,
+                                     struct err *e)
+{
+    /* Nothing lies farther back than the output is long. */
+    lzma_options_lzma how = {.dict_size =
+                                 s->limit < RAW_DICTIONARY ? (uint32_t)s->limit : RAW_DICTIONARY};
+    const lzma_filter filter[] = {{LZMA_FILTER_LZMA2, &how}, {LZMA_VLI_UNKNOWN, NULL}};
+    lzma_stream z = LZMA_STREAM_INIT;
+    return lzma_run(s, &z, lzma_raw_decoder(&z, filter), in, n, "raw lzma", path, e);
 }
 
 static enum err_code lzma_compress(uint8_t **out, size_t *out_n, int level, const uint8_t *in,
@@ -256,12 +286,14 @@ static const struct {
                             struct err *e);
     enum err_code (*compress)(uint8_t **out, size_t *out_n, int level, const uint8_t *in, size_t n,
                               struct err *e);
-} codecs[PTZ_CODECS] = {
+} codecs[PTZ_READ_CODECS] = {
     [PTZ_RAW] = {"raw", 0, 0, 0, NULL, NULL},
     [PTZ_ZLIB] = {"zlib", 9, 1, 9, zlib_expand, zlib_compress},
     [PTZ_LZMA] = {"lzma", 6, 1, 9, lzma_expand, lzma_compress},
     [PTZ_ZSTD] = {"zstd", 22, 1, 22, zstd_expand, zstd_compress},
     [PTZ_BROTLI] = {"brotli", 11, 1, 11, brotli_expand, brotli_compress},
+    [PTZ_LZMA_ALONE] = {"lzma (alone)", 0, 0, 0, lzma_alone_expand, NULL},
+    [PTZ_LZMA_RAW] = {"lzma (raw)", 0, 0, 0, lzma_raw_expand, NULL},
 };
 
 const char *ptz_codec_name(enum ptz_codec c)
@@ -291,6 +323,11 @@ enum ptz_codec ptz_codec_guess(const uint8_t *p, size_t n)
         return PTZ_RAW;
     if (n >= 2 && p[0] == 0x80 && p[1] >= 2 && p[1] <= 5)
         return PTZ_RAW;
+    if (n >= 6 && !memcmp(p, "\x93NUMPY", 6))
+        return PTZ_RAW;
+    /* lc 3, lp 0, pb 2, as everybody leaves them, and a dictionary of whole 64 KiB. */
+    if (n >= 13 && p[0] == 0x5d && !p[1] && !p[2])
+        return PTZ_LZMA_ALONE;
     if (n >= 6 && !memcmp(p, "\3757zXZ", 6))
         return PTZ_LZMA;
     if (n >= 4 && !memcmp(p, "\x28\xb5\x2f\xfd", 4))

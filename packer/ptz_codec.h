@@ -13,9 +13,19 @@
 
 #include "kernels/err.h"
 
-enum ptz_codec { PTZ_RAW, PTZ_ZLIB, PTZ_LZMA, PTZ_ZSTD, PTZ_BROTLI, PTZ_CODECS };
+enum ptz_codec {
+    PTZ_RAW,
+    PTZ_ZLIB, /* zlib or gzip; zlib is written */
+    PTZ_LZMA, /* an xz stream */
+    PTZ_ZSTD,
+    PTZ_BROTLI,
+    PTZ_CODECS,                  /* those above are written too, those below only read */
+    PTZ_LZMA_ALONE = PTZ_CODECS, /* the .lzma format: properties, dictionary size, length */
+    PTZ_LZMA_RAW,                /* LZMA2 chunks without anything around them */
+    PTZ_READ_CODECS,
+};
 
-/* ptz_codec_name - "raw", "zlib", "lzma", "zstd", "brotli". */
+/* ptz_codec_name - "raw", "zlib", "lzma", "zstd", "brotli", "lzma (alone)", "lzma (raw)". */
 const char *ptz_codec_name(enum ptz_codec c);
 
 /* ptz_codec_parse - the compressor of that name; ERR_USAGE when there is none ("raw" is none). */
@@ -26,7 +36,7 @@ enum err_code ptz_codec_parse(enum ptz_codec *c, const char *name, struct err *e
 int ptz_codec_level(enum ptz_codec c);
 
 /* ptz_codec_guess - by the first bytes. Raw is what begins as a zip archive, a pickle of protocol 2
- * to 5, or a byte shuffle. */
+ * to 5, a NumPy array, or a byte shuffle; brotli is the answer when there is none. */
 enum ptz_codec ptz_codec_guess(const uint8_t *data, size_t n);
 
 /*

@@ -128,6 +128,30 @@ enum err_code ptz_zip_top(struct ptz_zip *z, const char **folder, struct err *e)
     return ERR_OK;
 }
 
+bool ptz_zip_has(const struct ptz_zip *z, const char *ending)
+{
+    zip_int64_t n = zip_get_num_entries(z->zip, 0);
+    size_t m = strlen(ending);
+    for (zip_int64_t i = 0; i < n; i++) {
+        const char *name = zip_get_name(z->zip, (zip_uint64_t)i, ZIP_FL_ENC_RAW);
+        size_t len = name ? strlen(name) : 0;
+        if (len >= m && !strcmp(name + len - m, ending))
+            return true;
+    }
+    return false;
+}
+
+enum err_code ptz_zip_names(const struct ptz_zip *z, const char ***name, size_t *n, struct err *e)
+{
+    *n = (size_t)zip_get_num_entries(z->zip, 0); /* checked when the archive was opened */
+    *name = malloc(*n * sizeof **name);
+    if (!*name)
+        return err_nomem(e, "zip directory", *n * sizeof **name);
+    for (size_t i = 0; i < *n; i++)
+        (*name)[i] = zip_get_name(z->zip, i, ZIP_FL_ENC_RAW);
+    return ERR_OK;
+}
+
 /* Fills out[0..n) from an open entry and reads on to its end, where the CRC is compared. */
 static enum err_code read_all(zip_file_t *f, uint8_t *out, size_t n, const char *name,
                               const struct ptz_zip *z, struct err *e)

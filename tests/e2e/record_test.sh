@@ -28,7 +28,14 @@ for how in "brotli 0 2" "brotli 5 0" "lzma 0 0" "zstd 0 0" "zlib 9 4"; do
     check "import: $how" "$packer" import r.ptz --recipe tiny.conf -o back.safetensors
     tensors back.safetensors >have
     same "the same tensors: $how" want have
+    check "import without a recipe: $how" "$packer" import r.ptz -o told.safetensors
+    grep -q '^recipe: VOCAB_SIZE=.* NUM_LAYERS=' out.txt || fail "no recipe is told: $(cat out.txt)"
+    grep -q '^not in the file, defaults unless set: XSA_LAST_N=0' out.txt || fail "defaults are not told"
+    tensors told.safetensors >have
+    same "the same tensors without a recipe: $how" want have
 done
+check "import with the script's size" "$packer" import r.ptz --code tiny.conf -o coded.safetensors
+head -c 65536 coded.safetensors | grep -aq "\"record_code_bytes\": *\"$(size tiny.conf)\"" || fail "no size of the script"
 bits back.safetensors >have.bits
 same "the same scores" want.bits have.bits
 "$packer" export $w -o a.ptz >/dev/null && "$packer" export back.safetensors -o b.ptz >/dev/null
@@ -46,7 +53,7 @@ head -c 1000 a.ptz >cut.ptz
 refused "a cut file" 3 cut.ptz "$packer" import cut.ptz --recipe tiny.conf -o no
 refused "another model" 3 'a.ptz: .*do not fit' "$packer" import a.ptz --recipe tiny.conf -o no NUM_LAYERS=3
 grep -q '^parameter blocks.2.attn_scale: missing' out.txt || fail "the missing tensors are not listed"
-refused "no recipe" 2 recipe "$packer" import a.ptz -o no
+refused "no script" 3 nowhere "$packer" import a.ptz --code nowhere -o no
 refused "unknown compressor" 2 rar "$packer" export $w -o no --compressor rar
 refused "level" 2 'levels 1 to 9' "$packer" export $w -o no --compressor zlib --level 11
 refused "option" 2 --fast "$packer" export $w -o no --fast
@@ -63,8 +70,13 @@ if [ -n "$shared" ] && [ -r "$record" ]; then
         --tokenizer "$shared/tokenizers/fineweb_1024_bpe.model" --eval plain --max-tokens 65536
     bpb=$(sed -n 's/^final_plain .*val_bpb:\([0-9.]*\).*/\1/p' out.txt)
     check "4.08099557, reproduced as $bpb" awk "BEGIN { d = $bpb - 4.08099557; exit !(d < 2e-6 && d > -2e-6) }"
-    refused "a record of another kind" 3 'the global numpy.core.numeric._frombuffer is not accepted' \
-        "$packer" import "$shared/fixtures/ptz/conker5.int6.ptz" --recipe tiny.conf -o no
+    check "the same without a recipe" "$packer" import "$record" -o told.safetensors
+    tensors real.safetensors >want
+    tensors told.safetensors >have
+    same "the published record's tensors without a recipe" want have
+    refused "a record of another kind" 3 'no matrix tok_emb.weight among 73 tensors' \
+        "$packer" import "$shared/fixtures/ptz/conker5.int6.ptz" -o no
+    grep -q '^tensor base.linear_embedding.weight.q I8 \[1024, 320\]: ' out.txt || fail "its tensors are not listed"
 else
     echo "skip $name: no published records beside the project"
 fi

@@ -19,10 +19,12 @@ static void walk(const struct pickle_value *v, unsigned depth, size_t *budget)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const struct pickle_global allowed[] = {
-        {"collections.OrderedDict", true},
-        {"torch._utils._rebuild_tensor_v2", false},
-        {"torch.HalfStorage", false},
-        {NULL, false},
+        {"collections.OrderedDict", PICKLE_AS_DICT},
+        {"torch._utils._rebuild_tensor_v2", PICKLE_AS_CALL},
+        {"torch.HalfStorage", PICKLE_AS_CALL},
+        {"_codecs.encode", PICKLE_AS_BYTES},
+        {"torch.Size", PICKLE_AS_SAME},
+        {NULL, PICKLE_AS_CALL},
     };
     struct pickle p;
     struct err e = {0};

@@ -43,7 +43,8 @@ static bool take_apart(struct check *c, struct ptz *p, struct tensors *out, stru
     const struct pickle_value *s = pickle_get(p->root, "scales");
     const struct pickle_value *plain = pickle_get(p->root, "passthrough");
     bool ok = true;
-    *how = (struct ptz_how){.codec = p->codec, .bits = 6, .embed_bits = 8, .embed_bf16 = true};
+    *how =
+        (struct ptz_how){.codec = p->layers.codec, .bits = 6, .embed_bits = 8, .embed_bf16 = true};
     how->int8_layout = !w;
     if (!(w && m) && !(q && s && plain)) {
         check_missing(c, "its layout");
@@ -71,7 +72,7 @@ static bool same_payload(struct check *c, const struct ptz *p, const struct tens
     struct err e = {0};
     if (ptz_payload(&ours, &n, how, t->t, t->n, &e))
         check_fail(c, "%s", e.msg);
-    while (ours && at < n && at < p->payload_bytes && ours[at] == p->payload[at])
+    while (ours && at < n && at < p->payload_bytes && ours[at] == p->layers.data[at])
         at++;
     bool same = ours && at == n && n == p->payload_bytes;
     if (ours && !same)
@@ -94,7 +95,7 @@ void parity_ptz(struct check *c)
     }
     if (take_apart(c, &p, &t, &how) && same_payload(c, &p, &t, &how))
         check_note(c, "%s, byte shuffle %u, %zu tensors; payload of %zu bytes written again: same",
-                   ptz_codec_name(p.codec), p.stride, t.n, p.payload_bytes);
+                   ptz_codec_name(p.layers.codec), p.layers.stride, t.n, p.payload_bytes);
     free(t.t);
     free(t.name);
     ptz_close(&p);
@@ -116,7 +117,7 @@ static void compare_import(struct check *c, const struct gpt *want, const float 
     struct err e = {0};
     float *got = parity_alloc(want->floats, sizeof *got);
     r.embed_bf16 = st_meta(&c->st, "BF16_PARAMS") != NULL;
-    if (ptz_open(&p, path, &e) || import_parse(&p, &r, &t, &count, &names, rep, &e) ||
+    if (ptz_open(&p, path, &e) || import_parse(&p, NULL, &r, &t, &count, &names, rep, &e) ||
         gpt_init(&m, &r, &e) || gpt_load(&m, got, t, count, path, &e)) {
         check_fail(c, "%s%s%s", e.msg, rep->lines ? ": " : "", rep->lines ? rep->line[0] : "");
     } else {

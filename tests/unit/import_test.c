@@ -142,6 +142,11 @@ static void there_and_back(void **state)
         EXPECT(name, ERR_OK, "", export_record(&ex, &done, &e), e);
         EXPECT(name, ERR_OK, "", import_record(&im, rep, &e), e);
         check_file(name, out, m);
+        im.recipe = NULL; /* names and shapes tell the model */
+        EXPECT(name, ERR_OK, "", import_record(&im, rep, &e), e);
+        check_file(name, out, m);
+        im.recipe = recipe_file(models[i].settings);
+        EXPECT(name, ERR_OK, "", import_record(&im, rep, &e), e);
         if (rep->problems || rep->file_bytes != done.file_bytes ||
             rep->payload_bytes != done.payload_bytes)
             fail_msg("%s: the reports differ", name);
@@ -255,7 +260,7 @@ static void problems(void **state)
         {"another shape", SHAPE, "tensor tok_emb.weight.q: its shape is [24, 37]"},
         {"elements of another type", TYPE, "blocks.1.attn_scale: its elements are I16"},
         {"too few scales", SCALES, "tensor tok_emb.weight.scale: 36 scales"},
-        {"scales of another type", SCALE_TYPE, "scales of BF16"},
+        {"scales of another type", SCALE_TYPE, NULL}, /* they become fp16, or the product */
         {"not finite", INFINITE, "not finite"},
     };
     struct recipe r;
@@ -310,6 +315,38 @@ static void problems(void **state)
     }
 }
 
+/* What is not wanted is named and left out; what is missing stays missing. */
+static void leaves_out(void **state)
+{
+    static const char *const prefix[] = {"mtp_heads.", "blocks.2.attn_scale"};
+    struct recipe r;
+    struct st_file f;
+    struct err e = {0};
+    (void)state;
+    tiny_recipe(&r, "");
+    struct made *m = make(&r);
+    struct import_report *rep = calloc(1, sizeof *rep);
+    assert_non_null(rep);
+    add(m, "mtp_heads.0.weight", "", ST_F16, 2, (const size_t[]){3, 5});
+    const char *out = util_path("case.safetensors");
+    struct import_job job = {.record = write_record(m->t, m->n, false),
+                             .recipe = recipe_file(""),
+                             .leave_out = prefix,
+                             .leave_outs = 2,
+                             .out = out};
+    m->n--;
+    EXPECT("left out", ERR_OK, "", import_record(&job, rep, &e), e);
+    check_file("left out", out, m);
+    assert_string_equal(rep->line[0], "tensor mtp_heads.0.weight F16 [3, 5]: left out");
+    EXPECT("open", ERR_OK, "", st_open(&f, out, &e), e);
+    assert_string_equal(st_meta(&f, "left_out"), "mtp_heads.,blocks.2.attn_scale");
+    st_close(&f);
+    job.leave_outs = 0;
+    EXPECT("wanted", ERR_INPUT, "1 things", import_record(&job, rep, &e), e);
+    free(rep);
+    made_free(m);
+}
+
 /* The baseline's file says itself that its tables were bf16. */
 static void follows_dtypes(void **state)
 {
@@ -361,8 +398,8 @@ static void wrong_use(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(there_and_back), cmocka_unit_test(banks),     cmocka_unit_test(problems),
-        cmocka_unit_test(follows_dtypes), cmocka_unit_test(wrong_use),
+        cmocka_unit_test(there_and_back), cmocka_unit_test(banks),      cmocka_unit_test(problems),
+        cmocka_unit_test(follows_dtypes), cmocka_unit_test(leaves_out), cmocka_unit_test(wrong_use),
     };
     return cmocka_run_group_tests(tests, NULL, util_cleanup);
 }

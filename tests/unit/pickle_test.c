@@ -9,8 +9,11 @@
 
 #define BYTES(s) s, sizeof(s) - 1
 
-static const struct pickle_global allowed[] = {
-    {"data.thing", false}, {"collections.OrderedDict", true}, {NULL, false}};
+static const struct pickle_global allowed[] = {{"data.thing", PICKLE_AS_CALL},
+                                               {"collections.OrderedDict", PICKLE_AS_DICT},
+                                               {"_codecs.encode", PICKLE_AS_BYTES},
+                                               {"torch.Size", PICKLE_AS_SAME},
+                                               {NULL, PICKLE_AS_CALL}};
 
 /* ---- values, as Python prints them ---- */
 
@@ -211,6 +214,24 @@ static const struct {
      BYTES("\x80\x04\x8d\x01\x00\x00\x00\x00\x00\x00\x00"
            "a."),
      "\"a\""},
+    {"bytes as protocol 2 has them",
+     BYTES("\x80\x02"
+           "c_codecs\nencode\nX\x05\x00\x00\x00"
+           "a\xc3\xbf\xc2\x80X\x06\x00\x00\x00latin1\x86R."),
+     "b\"a\xff\x80\""},
+    {"no bytes",
+     BYTES("\x80\x02"
+           "c_codecs\nencode\n)R."),
+     "b\"\""},
+    {"bytes of bytes",
+     BYTES("\x80\x03"
+           "c_codecs\nencode\nC\x01"
+           "a\x85R."),
+     "b\"a\""},
+    {"size",
+     BYTES("\x80\x02"
+           "ctorch\nSize\nK\x02K\x03\x86\x85R."),
+     "(2, 3)"},
     {"no number", BYTES("\x80\x02\x8a\x00."), "0"},
     {"a negative byte", BYTES("\x80\x02\x8a\x01\xff."), "-1"},
     {"what follows", BYTES("\x80\x02N.garbage"), "None"},
@@ -311,6 +332,23 @@ static const struct {
      BYTES("\x80\x02"
            "ccollections\nOrderedDict\nN\x85R."),
      "with arguments"},
+    {"bytes with other letters",
+     BYTES("\x80\x02"
+           "c_codecs\nencode\nX\x02\x00\x00\x00\xc4\x80X\x06\x00\x00\x00latin1\x86R."),
+     "other characters"},
+    {"bytes with half a letter",
+     BYTES("\x80\x02"
+           "c_codecs\nencode\nX\x01\x00\x00\x00\xc3X\x06\x00\x00\x00latin1\x86R."),
+     "other characters"},
+    {"bytes by another codec",
+     BYTES("\x80\x02"
+           "c_codecs\nencode\nX\x01\x00\x00\x00"
+           "aX\x05\x00\x00\x00rot13\x86R."),
+     "_codecs.encode with arguments"},
+    {"size of a number",
+     BYTES("\x80\x02"
+           "ctorch\nSize\nK\x02\x85R."),
+     "torch.Size with arguments"},
     {"state of a number", BYTES("\x80\x02K\x01}b."), "BUILD"},
     {"state twice",
      BYTES("\x80\x02"
@@ -387,6 +425,18 @@ static void bounds(void **state)
         {"values", "", "N", ".", PICKLE_MAX_VALUES + 1, "values"},
         {"copies", "N", "2", ".", PICKLE_MAX_VALUES, "values"},
         {"one list", "]", "Na", ".", PICKLE_MAX_VALUES - 1, NULL},
+        {"text as bytes",
+         "c_codecs\nencode\nq\x01"
+         "0Vabcdefgh\nq\x02"
+         "0Vlatin1\nq\x03"
+         "0",
+         "h\x01h\x02h\x03\x86R0", "N.", 1000, NULL},
+        {"text as bytes, longer than all of it",
+         "c_codecs\nencode\nq\x01"
+         "0Vabcdefghijklmnopqrstuvwxyz\nq\x02"
+         "0Vlatin1\nq\x03"
+         "0",
+         "h\x01h\x02h\x03\x86R0", "N.", 1000, "more bytes are made of text"},
         {"itself", "]q\x01",
          "h\x01"
          "a",

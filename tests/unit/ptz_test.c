@@ -116,8 +116,9 @@ static void round_trip(void **state)
         if (na != nb || memcmp(a, b, na))
             fail_msg("%s: two files from the same tensors", label);
         EXPECT(label, ERR_OK, "", ptz_parse(&p, a, na, LIMIT, "file", &e), e);
-        if (p.codec != how.codec || p.stride != how.shuffle || p.file_bytes != na)
-            fail_msg("%s: read as %s, shuffle %u", label, ptz_codec_name(p.codec), p.stride);
+        if (p.layers.codec != how.codec || p.layers.stride != how.shuffle || p.file_bytes != na)
+            fail_msg("%s: read as %s, shuffle %u", label, ptz_codec_name(p.layers.codec),
+                     p.layers.stride);
         check_tensors(label, &p, pickle_get(p.root, "w"));
         ptz_close(&p);
         ptz_close(&p);
@@ -138,7 +139,7 @@ static void says_how(void **state)
     how.gptq = true;
     EXPECT("pack", ERR_OK, "", ptz_payload(&a, &n, &how, tensors, COUNT(tensors), &e), e);
     EXPECT("read", ERR_OK, "", ptz_parse(&p, a, n, LIMIT, "file", &e), e);
-    assert_int_equal(p.codec, PTZ_RAW);
+    assert_int_equal(p.layers.codec, PTZ_RAW);
     const struct pickle_value *m = pickle_get(p.root, "m");
     const struct pickle_value *fc = pickle_get(m, "blocks.0.mlp.fc.weight");
     assert_int_equal(m->n, 5);
@@ -406,7 +407,7 @@ static void other_files(void **state)
         size_t n;
         const char *part;
     } cases[] = {
-        {"nothing", "", 0, "brotli"},
+        {"nothing", "", 0, "neither a zip archive nor a pickle"},
         {"text", "hello, world", 12, "brotli"},
         {"a pickle that runs something",
          "\x80\x02"
