@@ -19,4 +19,8 @@ extern const char help_import[], help_export[];
 enum err_code cmd_import(int argc, char **argv, struct err *e);
 enum err_code cmd_export(int argc, char **argv, struct err *e);
 
+/* packer submit - the leaderboard folder of several runs. */
+extern const char help_submit[];
+enum err_code cmd_submit(int argc, char **argv, struct err *e);
+
 #endif

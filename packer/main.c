@@ -7,6 +7,7 @@
 
 #include "packer/commands.h"
 #include "packer/export.h"
+#include "packer/import.h"
 #include "packer/pack.h"
 #include "stub/embed.h"
 
@@ -17,11 +18,12 @@ static const char help_all[] =
     "\n"
     "  packer quantize MODEL.safetensors -o QUANT.safetensors    few bits per weight\n"
     "  packer pack QUANT.safetensors -o FILE                     write a submission\n"
-    "  packer import RECORD.ptz --recipe RECIPE -o FILE          read a record's packed weights\n"
+    "  packer import RECORD -o FILE                              read a record's packed weights\n"
     "  packer export QUANT.safetensors -o RECORD.ptz             write them as the record would\n"
+    "  packer submit RUN_DIR... -o FOLDER                        the leaderboard folder of runs\n"
     "\n"
-    "packer COMMAND --help explains a command. Exit status: 0 done, 2 wrong use, 3 bad input,\n"
-    "4 out of resources (budget, disk, memory).\n";
+    "packer COMMAND --help explains a command. Exit status: 0 done, 1 a rule is broken (submit),\n"
+    "2 wrong use, 3 bad input, 4 out of resources (budget, disk, memory).\n";
 
 static const char help_pack[] =
     "packer pack WEIGHTS.safetensors -o FILE [option]...\n"
@@ -202,6 +204,8 @@ static enum err_code run_pack(int argc, char **argv, struct err *e)
                 .runner_n = (size_t)(stub_runner_end - stub_runner),
                 .runner_full = stub_runner_full,
                 .runner_full_n = (size_t)(stub_runner_full_end - stub_runner_full),
+                .runner_any = stub_runner_any,
+                .runner_any_n = (size_t)(stub_runner_any_end - stub_runner_any),
                 .source = stub_source,
                 .source_n = (size_t)(stub_source_end - stub_source)},
     };
@@ -221,17 +225,16 @@ static enum err_code run_pack(int argc, char **argv, struct err *e)
     print_table(&b, &o.job);
     if (record)
         printf("as the record packed the weights: %zu bytes\n", record);
-    return ERR_OK;
+    return import_saved_print(stdout, o.job.weights, b.size, e);
 }
 
 static const struct {
     const char *name, *help;
     enum err_code (*run)(int argc, char **argv, struct err *e);
 } commands[] = {
-    {"quantize", help_quantize, cmd_quantize},
-    {"pack", help_pack, run_pack},
-    {"import", help_import, cmd_import},
-    {"export", help_export, cmd_export},
+    {"quantize", help_quantize, cmd_quantize}, {"pack", help_pack, run_pack},
+    {"import", help_import, cmd_import},       {"export", help_export, cmd_export},
+    {"submit", help_submit, cmd_submit},
 };
 
 int main(int argc, char **argv)

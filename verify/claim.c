@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "model/file.h"
+#include "verify/json_keys.h"
 
 enum { LONGEST = 1 << 20, DECIMALS = 8 };
 
@@ -50,6 +51,14 @@ static bool to_hash(const char *s, uint64_t *out)
     return true;
 }
 
+/* A claim's text is repeated in the report: no line of it may come from the claim. */
+static bool printable(const char *s)
+{
+    while (*s >= ' ' && *s <= '~')
+        s++;
+    return !*s;
+}
+
 static enum err_code take(struct claim_value *v, enum value_kind kind, const char *name,
                           const cJSON *item, const char *path, struct err *e)
 {
@@ -67,8 +76,9 @@ static enum err_code take(struct claim_value *v, enum value_kind kind, const cha
         snprintf(v->text, sizeof v->text, "%" PRIu64, v->count);
         break;
     case KIND_TEXT:
-        if (!s || strlen(s) >= sizeof v->text)
-            return err_set(e, ERR_INPUT, "%s: %s is not a short text", path, name);
+        if (!s || strlen(s) >= sizeof v->text || !printable(s))
+            return err_set(e, ERR_INPUT, "%s: %s is not a short text of printable characters", path,
+                           name);
         snprintf(v->text, sizeof v->text, "%s", s);
         break;
     case KIND_HASH:
@@ -81,10 +91,12 @@ static enum err_code take(struct claim_value *v, enum value_kind kind, const cha
     return ERR_OK;
 }
 
+/* Other names of bytes_total: in leaderboard files, and in `submission --info`. */
+static const char *const also[] = {"artifact_bytes", "total_bytes"};
+enum { ALSO = sizeof also / sizeof *also };
+
 static enum err_code take_all(struct claim *c, const cJSON *root, const char *path, struct err *e)
 {
-    /* Other names of bytes_total: in leaderboard files, and in `submission --info`. */
-    static const char *const also[] = {"artifact_bytes", "total_bytes"};
     size_t given = 0;
     enum err_code rc;
     if (!cJSON_IsObject(root))
@@ -94,7 +106,7 @@ static enum err_code take_all(struct claim *c, const cJSON *root, const char *pa
         if (item && (rc = take(&c->v[k], keys[k].kind, keys[k].name, item, path, e)))
             return rc;
     }
-    for (size_t i = 0; i < sizeof also / sizeof *also; i++) {
+    for (size_t i = 0; i < ALSO; i++) {
         const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, also[i]);
         struct claim_value other = {0}, *total = &c->v[CLAIM_BYTES_TOTAL];
         if (item && (rc = take(&other, KIND_COUNT, also[i], item, path, e)))
@@ -128,6 +140,11 @@ enum err_code claim_parse(struct claim *c, const char *text, size_t n, const cha
     for (size_t at = (size_t)(end - text); at < n && !rc; at++)
         if (!strchr(" \t\r\n", text[at])) /* a NUL counts as a blank here, and harms nobody */
             rc = err_set(e, ERR_INPUT, "%s: more behind the JSON object, at byte %zu", path, at);
+    const char *read[CLAIM_KEYS + ALSO];
+    for (int k = 0; k < CLAIM_KEYS + ALSO; k++)
+        read[k] = k < CLAIM_KEYS ? keys[k].name : also[k - CLAIM_KEYS];
+    if (!rc)
+        rc = json_keys_check(root, text, n, read, CLAIM_KEYS + ALSO, path, e);
     if (!rc)
         rc = take_all(c, root, path, e);
     cJSON_Delete(root);

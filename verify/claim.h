@@ -2,15 +2,17 @@
  * claim.h - what somebody says about a submission, and whether it is so.
  *
  * A claim is a JSON object: a leaderboard's submission.json, or what `verify ... --json` printed.
- * Of its keys these are read, each at most once, all others are ignored:
+ * Of its keys these are read, each at most once, all others are ignored (json_keys.h refuses the
+ * same key twice, and one that only looks like one of these):
  *
  *   val_bpb, val_loss   numbers. Confirmed when they differ from the measured value by less than
  * one unit of the last decimal written and by no more than 1e-4, so both rounded and truncated
  * figures pass and a coarse figure is no way around the check. Zeros at the end do not count as
  * decimals; beyond eight none does. bytes_total         size of the submission; must be equal.
- * artifact_bytes is another name. tokens, bytes       scored tokens and the bytes of text they
- * stand for; must be equal mode                "plain", "sliding"; must be equal nll_xxh64 hash of
- * all scores (16 hex digits); must be equal
+ * artifact_bytes and total_bytes are other names tokens, bytes       scored tokens and the bytes of
+ * text they stand for; must be equal mode                "plain", "sliding", ...; must be equal. A
+ * claim without it is one of the value of record, the sliding one, where the file's own mode adapts
+ *   nll_xxh64           hash of all scores (16 hex digits); must be equal
  */
 #ifndef VERIFY_CLAIM_H
 #define VERIFY_CLAIM_H

@@ -37,7 +37,7 @@ enum err_code verify_score(const struct options *o, struct report *r, struct err
         (rc = settings(&recipe, &f, o, e)) ||
         (rc = bytetable_for_weights(&t, o->file, o->tokenizer, o->byte_table, o->data,
                                     (size_t)recipe.vocab_size, e)) ||
-        (rc = engine_open(&g, &recipe, f.tensor, f.count, o->file, o->threads, e)))
+        (rc = engine_open(&g, &recipe, f.tensor, f.count, o->file, o->device, o->threads, e)))
         goto out;
     report_line(r, "weights      %s, %zu tensors", o->file, f.count);
     report_line(r, "bytes        counted by %s", t.origin);

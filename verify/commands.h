@@ -19,4 +19,12 @@ enum err_code verify_blob(const struct options *o, struct report *r, struct err 
 /* verify_probe - run a submission on changed streams: does a score depend on its own future? */
 enum err_code verify_probe(const struct options *o, struct report *r, struct err *e);
 
+/* verify_unwrap - take a self-extracting script apart and tell what its source says. argv is what
+ * follows `unwrap` on the command line; the command prints its own report. */
+enum err_code verify_unwrap(char **argv, struct err *e);
+
+/* verify_record - audit leaderboard folders. argv is what follows `record` on the command line; the
+ * command prints its own report. */
+enum err_code verify_record(char **argv, struct err *e);
+
 #endif

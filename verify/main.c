@@ -1,7 +1,9 @@
 /* main.c - bin/verify: is a submission what it says it is? docs/verify.md is the manual. */
 #include <stdio.h>
+#include <string.h>
 
 #include "verify/commands.h"
+#include "verify/html_page.h"
 
 static const char help[] =
     "verify - score weights, audit submissions                          manual: docs/verify.md\n"
@@ -12,11 +14,18 @@ static const char help[] =
     "    --execute           run the file in a sandbox too and demand the identical bits\n"
     "    --timeout SECONDS   of that run (3600)    --memory MIB   of that run (8192)\n"
     "    --allow-weaker-sandbox   run it even where the kernel lacks seccomp\n"
+    "    --report OUT.html   all of it as a page with pictures; --log, --quant-log, --float FILE:\n"
+    "                        training log, quantiser's table, float weights (found beside FILE);\n"
+    "                        --code-map FILE: functions of the runner\n"
     "  verify score WEIGHTS.safetensors --data DIR [KEY=VALUE]... [options]\n"
     "    KEY=VALUE           settings over the file's own, as EVAL_STRIDE=128\n"
     "    --byte-table FILE   bytes per token, else byte_table.bin beside the weights\n"
     "  verify probe FILE --data DIR [options]     does a score depend on its own future?\n"
     "    verify probe --help lists its options\n"
+    "  verify unwrap FILE.py [-o OUT.py]          a self-extracting script, without running it\n"
+    "    verify unwrap --help lists its options\n"
+    "  verify record FOLDER [--sota BPB] [--json]  what a leaderboard folder claims and shows\n"
+    "    verify record --help lists its options; a tree of folders gives a table\n"
     "  blob and score:\n"
     "    --data DIR          directory with *_val_*.bin, or one shard file\n"
     "    --eval MODE         plain, sliding, slot, slot-context or ttt (the recipe's EVAL_MODE)\n"
@@ -24,7 +33,7 @@ static const char help[] =
     "    --max-tokens N      score the first N positions only\n"
     "    --nll OUT.npy       every score as float64, in stream order\n"
     "    --threads N         all cores by default; no bit depends on it\n"
-    "    --device cpu        where to score\n"
+    "    --device cpu        where to score; score also takes cuda\n"
     "    --json              one JSON object instead of lines    --quiet   fewer lines\n"
     "\n"
     "Exit status: 0 verified or scored, 1 not verified, 2 wrong use, 3 bad input, 4 out of "
@@ -75,6 +84,10 @@ static enum err_code run(char **argv, struct err *e)
 {
     struct options o = {0};
     struct report r = {0};
+    if (argv[1] && !strcmp(argv[1], "unwrap"))
+        return verify_unwrap(argv + 2, e);
+    if (argv[1] && !strcmp(argv[1], "record"))
+        return verify_record(argv + 2, e);
     enum err_code rc = options_parse(&o, argv, e);
 
     if (rc)
@@ -83,7 +96,8 @@ static enum err_code run(char **argv, struct err *e)
         fputs(o.command == COMMAND_PROBE ? help_probe : help, stdout);
         goto out;
     }
-    if ((rc = report_init(&r, o.json, o.quiet, e)))
+    if ((rc = report_init(&r, o.json, o.quiet, e)) ||
+        (o.report && (rc = page_open(&r.page, &o, e))))
         goto out;
     rc = o.command == COMMAND_BLOB    ? blob(&o, &r, e)
          : o.command == COMMAND_PROBE ? verify_probe(&o, &r, e)
@@ -91,8 +105,11 @@ static enum err_code run(char **argv, struct err *e)
     if (rc == ERR_OK || rc == ERR_CLAIM || o.command == COMMAND_BLOB) {
         enum err_code written = rc == ERR_USAGE ? ERR_OK : report_finish(&r, e);
         rc = rc ? rc : written;
+        if (r.page && rc != ERR_USAGE && (written = page_write(r.page, r.root, e)))
+            rc = written;
     }
 out:
+    page_free(r.page);
     report_free(&r);
     options_free(&o);
     return rc;
@@ -103,6 +120,6 @@ int main(int argc, char **argv)
     struct err e = {0};
     enum err_code rc = argc > 0 ? run(argv, &e) : ERR_USAGE;
     if (e.msg[0])
-        fprintf(stderr, "verify: %s\n", e.msg);
+        fprintf(stderr, "verify: %s\n", report_clean(e.msg));
     return (int)rc;
 }

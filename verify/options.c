@@ -43,7 +43,8 @@ static enum err_code number(size_t *out, const char *name, const char *s, struct
 static enum err_code command(struct options *o, const char *name, struct err *e)
 {
     if (!name)
-        return err_set(e, ERR_USAGE, "say what to do: blob, score or probe; --help shows how");
+        return err_set(e, ERR_USAGE,
+                       "say what to do: blob, score, probe, record or unwrap; --help shows how");
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help"))
         o->help = true;
     else if (!strcmp(name, "blob"))
@@ -52,11 +53,10 @@ static enum err_code command(struct options *o, const char *name, struct err *e)
         o->command = COMMAND_SCORE;
     else if (!strcmp(name, "probe"))
         o->command = COMMAND_PROBE;
-    else if (!strcmp(name, "record"))
-        return err_set(e, ERR_USAGE, "%s: not built yet; this version has blob, score and probe",
-                       name);
     else
-        return err_set(e, ERR_USAGE, "%s: unknown command; there are blob, score and probe", name);
+        return err_set(e, ERR_USAGE,
+                       "%s: unknown command; there are blob, score, probe, record and unwrap",
+                       name);
     return ERR_OK;
 }
 
@@ -93,12 +93,18 @@ static enum err_code finish(const struct options *o, struct err *e)
         return err_set(e, ERR_USAGE, "--eval %s: must be " EVAL_MODE_NAMES, o->eval);
     if (o->tokenizer && o->byte_table)
         return err_set(e, ERR_USAGE, "--tokenizer and --byte-table exclude each other");
+    if (!o->report && (o->log || o->quant_log || o->weights || o->code_map))
+        return err_set(e, ERR_USAGE,
+                       "--log, --quant-log, --float and --code-map are for --report OUT.html");
     if (o->weaker && !runs)
         return err_set(e, ERR_USAGE, "--allow-weaker-sandbox is nothing without --execute");
-    if (o->device && !strcmp(o->device, "cuda"))
-        return err_set(e, ERR_RESOURCE, "--device cuda: this build scores on the cpu only");
-    if (o->device && strcmp(o->device, "cpu"))
-        return err_set(e, ERR_USAGE, "--device %s: must be cpu", o->device);
+    bool cuda = o->device && !strcmp(o->device, "cuda");
+    if (o->device && !cuda && strcmp(o->device, "cpu"))
+        return err_set(e, ERR_USAGE, "--device %s: must be cpu or cuda", o->device);
+    if (cuda && o->command != COMMAND_SCORE)
+        return err_set(e, ERR_USAGE,
+                       "--device cuda: a file is verified by the bits of its scores, which the cpu "
+                       "defines; verify score takes it");
     if (!o->timeout && runs)
         return err_set(e, ERR_USAGE, "--timeout 0: must be at least 1 second");
     return ERR_OK;
@@ -127,6 +133,11 @@ enum err_code options_parse(struct options *o, char **argv, struct err *e)
         {"--json", EVERY, NULL, NULL, &o->json},
         {"--quiet", EVERY, NULL, NULL, &o->quiet},
         {"--claim", BLOB, &o->claim, NULL, NULL},
+        {"--report", BLOB, &o->report, NULL, NULL},
+        {"--log", BLOB, &o->log, NULL, NULL},
+        {"--quant-log", BLOB, &o->quant_log, NULL, NULL},
+        {"--float", BLOB, &o->weights, NULL, NULL},
+        {"--code-map", BLOB, &o->code_map, NULL, NULL},
         {"--execute", BLOB, NULL, NULL, &o->execute},
         {"--timeout", RUNS, NULL, &o->timeout, NULL},
         {"--memory", RUNS, NULL, &o->memory, NULL},

@@ -15,6 +15,7 @@ struct options {
     enum command command;
     const char *file;
     const char *data, *eval, *nll, *claim, *tokenizer, *byte_table, *device;
+    const char *report, *log, *quant_log, *weights, *code_map; /* the page; what it may also show */
     size_t max_tokens, threads, timeout, memory;
     size_t seed, flips, positions, budget; /* of a probe */
     bool json, quiet, execute, weaker, help;

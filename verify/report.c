@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "model/clock.h"
@@ -31,10 +32,38 @@ void report_free(struct report *r)
     *r = (struct report){0};
 }
 
+/* How many bytes at s are one character that must not reach a terminal: C0, DEL, C1 (U+0080 to
+ * U+009F), and the marks of writing direction (U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069).
+ */
+static size_t unwanted(const unsigned char *s)
+{
+    if (*s < ' ' || *s == 127)
+        return 1;
+    if (s[0] == 0xC2 && s[1] >= 0x80 && s[1] <= 0x9F)
+        return 2;
+    if (s[0] == 0xE2 && s[1] == 0x80 &&
+        ((s[2] >= 0x8E && s[2] <= 0x8F) || (s[2] >= 0xA8 && s[2] <= 0xAE)))
+        return 3;
+    if (s[0] == 0xE2 && s[1] == 0x81 && s[2] >= 0xA6 && s[2] <= 0xA9)
+        return 3;
+    return 0;
+}
+
+char *report_clean(char *s)
+{
+    for (unsigned char *p = (unsigned char *)s; *p; p++)
+        for (size_t n = unwanted(p); n; n--)
+            p[n - 1] = '?';
+    return s;
+}
+
 static void say(const char *fmt, va_list ap)
 {
-    vprintf(fmt, ap);
-    putchar('\n');
+    char *line;
+    if (vasprintf(&line, fmt, ap) < 0)
+        return; /* the report's end finds the memory short as well */
+    puts(report_clean(line));
+    free(line);
     fflush(stdout); /* the next line may take an hour */
 }
 
@@ -63,7 +92,7 @@ void report_doubt(struct report *r, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
-    cJSON_AddItemToArray(r->reasons, cJSON_CreateString(line));
+    cJSON_AddItemToArray(r->reasons, cJSON_CreateString(report_clean(line)));
 }
 
 static void add_fixed8(cJSON *to, const char *name, double v)

@@ -16,13 +16,22 @@
 
 struct report {
     bool as_json, quiet;
-    cJSON *root;    /* the JSON object, filled in either form */
-    cJSON *reasons; /* array of the doubts; not part of root before report_verdict */
-    double start;   /* when the command started, seconds_now() */
+    cJSON *root;       /* the JSON object, filled in either form */
+    cJSON *reasons;    /* array of the doubts; not part of root before report_verdict */
+    double start;      /* when the command started, seconds_now() */
+    struct page *page; /* gathers what --report shows (html_page.h); NULL: none is wanted */
 };
 
 enum err_code report_init(struct report *r, bool as_json, bool quiet, struct err *e);
 void report_free(struct report *r); /* accepts a zeroed struct */
+
+/*
+ * report_clean - make a line out of a text that may hold somebody else's bytes: control characters,
+ * and the characters that change the direction or place of others, become '?'. A file name or a
+ * tensor name could otherwise move the cursor, or end with a line that reads "verified". The
+ * functions below do it themselves. Returns s.
+ */
+char *report_clean(char *s);
 
 /* report_line - one line for people. Silent with quiet and with json. */
 void report_line(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

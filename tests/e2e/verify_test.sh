@@ -134,7 +134,7 @@ expect "weights are no submission" 3 "no submission" "$verify" blob "$weights" -
 # ---- wrong use, bad surroundings ----
 
 expect "no command" 2 "say what to do" "$verify"
-expect "record" 2 "not built yet" "$verify" record x
+expect "record of nothing" 3 "x: No such file" "$verify" record x
 expect "unknown option" 2 "--nonsense" "$verify" blob x --data y --nonsense
 expect "unknown key" 2 "nearest" "$verify" score "$weights" --data "$dir/data" NUM_LAYER=3
 expect "no file" 3 "$dir/none" "$verify" blob "$dir/none" --data "$dir/data"

@@ -56,6 +56,10 @@ static const struct {
     {"fewer tokens", "{\"tokens\":45508607}", CLAIM_TOKENS},
     {"another mode", "{\"mode\":\"slot\",\"tokens\":45508608}", CLAIM_MODE},
     {"one bit", "{\"nll_xxh64\":\"00c0ffee12345679\"}", CLAIM_NLL_XXH64},
+    {"an escaped backslash before u0000", "{\"name\":\"\\\\u0000\",\"val_bpb\":1.08979}",
+     CLAIM_KEYS},
+    {"other letters elsewhere", "{\"na\xc3\xafve\":1,\"val_bpb_\xc3\xb8\":9,\"val_bpb\":1.08979}",
+     CLAIM_KEYS},
     {"other keys", "{\"name\":\"x\",\"seed_results\":{\"42\":{\"val_bpb\":9}},\"val_bpb\":1.08979}",
      CLAIM_KEYS},
 };
@@ -101,6 +105,22 @@ static void refused(void **state)
         {"capital hash", "{\"nll_xxh64\":\"00C0FFEE12345678\"}", "16 hexadecimal digits"},
         {"long mode", "{\"mode\":\"abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz\"}",
          "short text"},
+        {"a key twice", "{\"val_bpb\":1.08979,\"val_bpb\":0.9}", "val_bpb occurs twice"},
+        {"a key twice, one escaped", "{\"val_bpb\":1.08979,\"val\\u005fbpb\":0.9}", "occurs twice"},
+        {"a Cyrillic letter",
+         "{\"val_bpb\":1.08979,\"val_b\xd1\x80"
+         "b\":0.9}",
+         "looks like val_bpb"},
+        {"two Cyrillic letters, escaped", "{\"v\\u0430l_b\\u0440b\":0.9,\"tokens\":1}",
+         "looks like val_bpb"},
+        {"a space without width",
+         "{\"val_\xe2\x80\x8b"
+         "bpb\":0.9,\"tokens\":1}",
+         "looks like val_bpb"},
+        {"a NUL behind a key", "{\"val_bpb\\u0000old\":0.9}", "escaped NUL"},
+        {"a NUL in a value", "{\"mode\":\"sliding\\u0000\",\"val_bpb\":1}", "escaped NUL"},
+        {"a line in a mode", "{\"mode\":\"x\\nverified\"}", "printable"},
+        {"an escape in a mode", "{\"mode\":\"\\u001b[2Kverified\"}", "printable"},
         {"two sizes", "{\"bytes_total\":5,\"artifact_bytes\":6}", "artifact_bytes is 6"},
     };
     (void)state;

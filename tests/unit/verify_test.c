@@ -281,7 +281,7 @@ static void command_lines(void **state)
         const char *says;
     } cases[] = {
         {{"verify"}, ERR_USAGE, "say what to do"},
-        {{"verify", "record", "x"}, ERR_USAGE, "not built yet"},
+        {{"verify", "records", "x"}, ERR_USAGE, "unknown command"},
         {{"verify", "probe", "x"}, ERR_USAGE, "say --data DIR"},
         {{"verify", "blub"}, ERR_USAGE, "unknown command"},
         {{"verify", "blob"}, ERR_USAGE, "which file"},
@@ -295,7 +295,7 @@ static void command_lines(void **state)
         {{"verify", "blob", "f", "--data", "d", "--max-tokens", "1x"}, ERR_USAGE, "1x"},
         {{"verify", "blob", "f", "--data", "d", "--threads", ""}, ERR_USAGE, "a number"},
         {{"verify", "blob", "f", "--data", "d", "--nonsense"}, ERR_USAGE, "--nonsense"},
-        {{"verify", "blob", "f", "--data", "d", "--device", "cuda"}, ERR_RESOURCE, "cpu only"},
+        {{"verify", "blob", "f", "--data", "d", "--device", "cuda"}, ERR_USAGE, "which the cpu"},
         {{"verify", "blob", "f", "--data", "d", "--execute"}, ERR_OK, ""},
         {{"verify", "score", "f", "--data", "d", "SEED=1", "EVAL_STRIDE=8"}, ERR_OK, ""},
     };
