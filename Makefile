@@ -11,8 +11,25 @@ BIN     ?= bin
 WARN     = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 # -ffp-contract=off: a fused multiply-add happens where the source says so and nowhere else.
 CFLAGS   = -std=c17 -O2 -g -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -pthread $(SAN)
-LDLIBS   = -lcjson -lzip -lbrotlienc -lbrotlidec -llzma -lzstd -lz -lxxhash -lseccomp -lm
+LDLIBS   = -lcjson -lzip -lbrotlienc -lbrotlidec -llzma -lzstd -lz -lbz2 -lxxhash -lseccomp -lm
 SAN     ?=
+# CUDA where there is an nvcc; CUDA=0 leaves it out. Real code for the cards that nvcc knows, and PTX
+# of the newest for those to come. cuBLASLt is opened at run time, by the backend itself.
+NVCC    ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA    ?= $(if $(NVCC),1,0)
+ifeq ($(CUDA),1)
+NVCC_KNOWS := $(shell $(NVCC) --list-gpu-arch)
+CUDA_ARCH  ?= $(if $(findstring compute_80,$(NVCC_KNOWS)),80) $(if $(findstring compute_90,$(NVCC_KNOWS)),90a) \
+              $(if $(findstring compute_100,$(NVCC_KNOWS)),100)
+NVCC_FLAGS  = -std=c++17 -O2 -I. -Werror all-warnings -t 0 \
+              $(foreach a,$(CUDA_ARCH),-gencode=arch=compute_$(a),code=sm_$(a)) \
+              -gencode=arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH)) \
+              -Xcompiler -Wall,-Wextra,-Werror,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
+LDLIBS_CUDA = -L$(dir $(NVCC))../lib64 -lcudart_static -lrt -ldl
+LDLIBS     += $(LDLIBS_CUDA)
+else
+$(info no CUDA: $(if $(NVCC),left out,there is no nvcc); --device cuda will say so)
+endif
 ifeq ($(V),)
 Q = @
 endif
@@ -21,14 +38,18 @@ MAKEFLAGS += --jobs=$(shell nproc)
 
 # Debian packages: to build, to run the demo, to run the tests.
 DEPS      := gcc libc6-dev musl-tools libcjson-dev liblzma-dev libzstd-dev libxxhash-dev \
-             libseccomp-dev libzip-dev libbrotli-dev zlib1g-dev xz-utils bzip2 zstd sentencepiece
+             libseccomp-dev libzip-dev libbrotli-dev zlib1g-dev libbz2-dev xz-utils bzip2 zstd sentencepiece
 DEPS_DEMO := dict-gcide bible-kjv bible-kjv-text debian-handbook
-DEPS_TEST := libcmocka-dev curl python3-minimal
+DEPS_TEST := libcmocka-dev curl python3-minimal libxml2-utils
 
 .DEFAULT_GOAL := all
 
 # ---- sources per room ----------------------------------------------------------------------------
 KERNELS := $(wildcard kernels/*.c kernels/cpu/*.c)
+ifeq ($(CUDA),1)
+KERNELS := $(filter-out kernels/cuda_none.c,$(KERNELS))
+CUDA_O  := $(patsubst %.cu,$(B)/obj/%.cu.o,$(wildcard kernels/cuda/*.cu))
+endif
 MODEL   := $(wildcard model/*.c)
 TRAINER := $(filter-out trainer/main.c,$(wildcard trainer/*.c))
 PACKER  := $(filter-out packer/main.c,$(wildcard packer/*.c))
@@ -38,13 +59,13 @@ DATA    := trainer/data/shards.c
 PARITY  := $(wildcard tests/parity/*.c)
 UNIT    := $(wildcard tests/unit/*_test.c)
 
-SOURCES := Makefile README.md $(wildcard $(addsuffix /*.[chS],kernels kernels/* model trainer trainer/data \
-           packer stub verify) stub/*.ld trainer/data/*.sh trainer/data/*.awk recipes/* docs/*.md)
+SOURCES := Makefile README.md $(wildcard kernels/cuda/* $(addsuffix /*.[chS],kernels kernels/* model trainer trainer/data \
+           packer stub verify) stub/*.ld trainer/data/*.sh trainer/data/*.awk recipes/* man/* completion/* docs/*.md)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 # Everything but the programs' main functions; what a program does not use is not linked into it.
 LIB := $(B)/libpgolf.a
-$(LIB): $(call obj,$(KERNELS) $(MODEL) $(TRAINER) $(PACKER) $(VERIFY) $(DECODE) $(DATA)) $(B)/stub/embed.o
+$(LIB): $(call obj,$(KERNELS) $(MODEL) $(TRAINER) $(PACKER) $(VERIFY) $(DECODE) $(DATA)) $(CUDA_O) $(B)/stub/embed.o
 PROGRAMS := $(BIN)/trainer $(BIN)/packer $(BIN)/verify $(BIN)/shards
 
 all: $(PROGRAMS)        ## build everything (the default)
@@ -58,6 +79,10 @@ $(B)/obj/%_avx512.o: CFLAGS += $(AVX512)
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/obj/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c $< -o $@
 
 $(LIB):
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
@@ -73,14 +98,20 @@ $(PROGRAMS): $(LIB)
 # ---- what ships inside a submission: loader and runner -------------------------------------------
 # Forward pass only, musl, optimised for size: every byte is counted against the 16,000,000.
 SIZE := -std=c17 -Os -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -fno-asynchronous-unwind-tables \
-        -fno-stack-protector -fno-math-errno -fno-pie -fno-ivopts -fno-inline-functions-called-once \
-        -fno-caller-saves -DNDEBUG -fno-ident -flto
-RUNNER := stub/runner.c stub/runner_rt.c stub/lzma_dec.c stub/weights_dec.c $(wildcard kernels/cpu/*.c) \
+        -fno-stack-protector -fno-math-errno -fno-pie -fno-ivopts -fno-inline-functions-called-once -fno-gcse -fno-caller-saves -DNDEBUG -fno-ident -flto -include stub/runner_rt.h \
+        -fno-tree-scev-cprop -fno-if-conversion -fno-schedule-insns2 -fno-peephole2 -fno-tree-dse \
+        -fno-shrink-wrap -fno-tree-bit-ccp -fno-tree-loop-im -fno-move-loop-invariants -fno-tree-sink \
+        -fno-expensive-optimizations -fno-rerun-cse-after-loop -fno-optimize-sibling-calls \
+        -fno-tree-tail-merge -mstringop-strategy=rep_byte -fno-tree-loop-distribute-patterns \
+        -fno-tree-loop-optimize -fno-jump-tables --param min-crossjump-insns=2
+RUNNER := stub/runner.c stub/runner_rt.c stub/weights_dec.c $(wildcard kernels/cpu/*.c) \
           $(addprefix model/,bytes.c gpt.c gpt_load.c graph.c graph_plan.c graph_run.c recipe_check.c \
           score.c shard.c slot.c tensor.c text.c window.c)
 RUNNER_O := $(RUNNER:%.c=$(B)/musl/%.o)
 # The full runner trains as well (--eval ttt); packer takes it where the recipe asks for that.
 FULL_O := $(RUNNER:%.c=$(B)/full/%.o) $(B)/full/model/ttt.o
+# And one with the decoders of lzma and range, for weights that were packed so on request.
+ANY_O := $(filter-out %/weights_dec.o,$(FULL_O)) $(B)/any/stub/weights_dec.o $(B)/any/stub/lzma_dec.o
 %_avx2.o: SIZE += $(AVX2)
 %_avx512.o: SIZE += $(AVX512)
 
@@ -96,19 +127,31 @@ LOADER_FLAGS := -std=c17 $(OZ) $(SQUEEZE) -ffreestanding -fno-builtin -nostdlib 
 
 $(B)/musl/%.o: %.c
 	@mkdir -p $(@D)
-	$(Q)$(MUSL_CC) $(SIZE) -DKERN_FORWARD_ONLY -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
+	$(Q)$(MUSL_CC) $(SIZE) -DKERN_FORWARD_ONLY -DWEIGHTS_CM_ONLY -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
 
 $(B)/full/%.o: %.c
 	@mkdir -p $(@D)
+	$(Q)$(MUSL_CC) $(SIZE) -DKERN_NO_OPTIM -DWEIGHTS_CM_ONLY -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
+
+$(B)/any/%.o: %.c
+	@mkdir -p $(@D)
 	$(Q)$(MUSL_CC) $(SIZE) -DKERN_NO_OPTIM -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
 
-$(B)/stub/runner: $(RUNNER_O)
-$(B)/stub/runner_full: $(FULL_O)
-$(B)/stub/runner $(B)/stub/runner_full:
+# Linked with its symbols, which `make size` reads, and then reduced to what is loaded.
+$(B)/stub/runner.symbols: $(RUNNER_O)
+$(B)/stub/runner_full.symbols: $(FULL_O)
+$(B)/stub/runner_any.symbols: $(ANY_O)
+$(B)/stub/%.symbols: stub/runner.ld
 	@mkdir -p $(@D)
-	$(Q)$(MUSL_CC) -nostartfiles -static -no-pie -s $(SIZE) -flto-partition=none -Wl,--gc-sections,--build-id=none,-z,norelro,-z,noseparate-code $^ -o $@
+	$(Q)$(MUSL_CC) -nostartfiles -static -no-pie $(SIZE) -flto-partition=none \
+	    -Wl,--gc-sections,--build-id=none,-T,stub/runner.ld $(filter %.o,$^) -o $@
 
-$(B)/stub/loader: stub/loader.c stub/loader.ld stub/code_dec.S stub/code_dec.h stub/xxh64.c stub/format.h
+$(B)/stub/runner%: $(B)/stub/runner%.symbols
+	$(Q)objcopy -O binary $< $@ && chmod +x $@
+$(B)/stub/runner: $(B)/stub/runner.symbols
+	$(Q)objcopy -O binary $< $@ && chmod +x $@
+
+$(B)/stub/loader: stub/loader.c stub/loader.ld stub/code_dec.S stub/code_dec.h stub/xxh64.S stub/xxh64.h stub/tiny.h stub/format.h
 	@mkdir -p $(@D)
 	$(Q)$(LOADER_CC) $(LOADER_FLAGS) stub/loader.c -o $@ && chmod +x $@
 
@@ -118,7 +161,7 @@ $(B)/stub/source.tar: $(SOURCES)
 	$(Q)tar --format=ustar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rw,go=r \
 	    -cf $@ $(SOURCES)
 
-$(B)/stub/embed.o: stub/embed.S $(B)/stub/loader $(B)/stub/runner $(B)/stub/runner_full $(B)/stub/source.tar
+$(B)/stub/embed.o: stub/embed.S $(B)/stub/loader $(B)/stub/runner $(B)/stub/runner_full $(B)/stub/runner_any $(B)/stub/source.tar
 	$(Q)$(CC) -Wa,-I$(B) -c $< -o $@
 
 # ---- targets -------------------------------------------------------------------------------------
@@ -129,6 +172,11 @@ test: deps-test check   ## install what the tests need, then run them all
 
 check:                  ## unit, parity, end-to-end tests, and the units under sanitizers
 	$(Q)for t in all unit parity e2e asan; do $(MAKE) --no-print-directory $$t || exit 1; done
+
+GPU_T := $(B)/tests/gpu/ops_test
+$(GPU_T): $(call obj,$(wildcard tests/gpu/*.c) $(KERNELS)) $(CUDA_O)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $^ -lm $(LDLIBS_CUDA) -o $@
 
 UNIT_T := $(UNIT:%.c=$(B)/%)
 $(UNIT_T): $(B)/%: $(B)/obj/%.o $(LIB)
@@ -184,17 +232,24 @@ twins: all              ## the four small twins, trained and verified (SHARDS=DI
 ablate: all             ## what each switch is worth: a twin trained with one setting changed (SHARDS=DIR)
 	$(Q)SHARDS="$(SHARDS)" BIN=$(BIN) sh recipes/ablate.sh
 
-bench: $(B)/bench/gemm $(B)/bench/ops   ## measurements beside peers (bench/README.md; not in CI)
+bench: $(B)/bench/gemm $(B)/bench/ops $(B)/bench/codecs   ## measurements beside peers (bench/README.md; not in CI)
 	$(Q)B=$(B) BIN=$(BIN) THREADS=$(THREADS) bash bench/run.sh
 
 $(B)/bench/%: $(B)/obj/bench/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $^ -lopenblas $(LDLIBS) -o $@
 
-size: $(B)/stub/loader $(B)/stub/runner $(BIN)/packer   ## bytes of loader and runner, by function
+test-gpu: $(GPU_T)      ## everything that needs a graphics card, in one command; needs the CUDA toolkit
+	$(Q)B=$(B) BIN=$(BIN) bash tests/gpu/run.sh
+
+$(B)/tests/size: $(B)/obj/tests/size.o $(LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $^ $(LDLIBS) -o $@
+
+size: $(B)/tests/size $(B)/stub/runner.symbols $(B)/stub/runner_full.symbols  ## bytes of loader and runners, by function
 	$(Q)bash stub/size.sh $(B)
 
-install: all            ## programs, recipes and manual into PREFIX (default /usr/local)
+install: all            ## programs, recipes, manual, completion into PREFIX (default /usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/pgolf/recipes \
 	    $(DESTDIR)$(PREFIX)/share/pgolf/data $(DESTDIR)$(PREFIX)/share/doc/pgolf
 	install -m 755 $(BIN)/trainer $(DESTDIR)$(PREFIX)/bin/trainer
@@ -205,6 +260,12 @@ install: all            ## programs, recipes and manual into PREFIX (default /us
 	install -m 755 trainer/data/*.sh $(DESTDIR)$(PREFIX)/share/pgolf/data
 	install -m 644 trainer/data/*.awk $(DESTDIR)$(PREFIX)/share/pgolf/data
 	install -m 644 README.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/pgolf
+	sh man/man.sh $(BIN) $(B)/man
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man1 bash-completion/completions zsh/site-functions)
+	install -m 644 $(B)/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	for p in trainer packer verify shards; do install -m 644 completion/pgolf.bash \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p || exit 1; done
+	install -m 644 completion/_pgolf $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pgolf
 
 deps: ; @$(call need,$(DEPS))   ## Debian packages for building (root: installed)
 deps-demo: ; @$(call need,$(DEPS) $(DEPS_DEMO))
@@ -227,6 +288,6 @@ help:                   ## this list
 clean:                  ## remove what make made
 	rm -rf build bin out
 
-.PHONY: all demo test check unit parity e2e asan fuzz full-size twins ablate bench size install deps deps-demo deps-test help clean
+.PHONY: all demo test test-gpu check unit parity e2e asan fuzz full-size twins ablate bench size install deps deps-demo deps-test help clean
 .PRECIOUS: $(B)/obj/%.o
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

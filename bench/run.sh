@@ -6,12 +6,14 @@
 #   PYTHON      a Python that has torch 2.x; without one ours is measured alone
 #   SHARDS      directory with token shards and tokeniser of 1024 pieces; without it, and for 4096 pieces
 #               always, shards are made from Debian's English texts in OUT (out/bench)
-#   PARTS       which parts to run: gemm ops baseline pr1296 pr1263
+#   PARTS       which parts to run: gemm ops codecs baseline pr1296 pr1263
+#   SETS        weights for the codecs: safetensors and .ptz files, and the word gaussian; by default those in
+#               ../shared and of the twins (out/twins) that are there, and gaussian (half an hour in all)
 #   SECONDS_PER_SHAPE 0.5
 set -eu
 export LC_ALL=C
 BIN=${BIN:-bin} B=${B:-build} THREADS=${THREADS:-2} PYTHON=${PYTHON:-python3} OUT=${OUT:-out/bench}
-PARTS=${PARTS:-gemm ops baseline pr1296 pr1263}
+PARTS=${PARTS:-gemm ops codecs baseline pr1296 pr1263}
 export OPENBLAS_CORETYPE=${OPENBLAS_CORETYPE:-SkylakeX}
 # Threads of OpenBLAS spin after a call and would take the core that the other side is measured on.
 export OPENBLAS_THREAD_TIMEOUT=4
@@ -78,6 +80,14 @@ if part gemm "matrix products beside OpenBLAS ($OPENBLAS_CORETYPE)"; then
 fi
 if part ops "operations by themselves"; then
     "$B/bench/ops" "$THREADS"
+fi
+if part codecs "weight codecs beside general compressors"; then
+    for set in ../shared/data/weights/*.safetensors ../shared/fixtures/ptz/conker5.int6.ptz \
+        out/twins/*/model.quant.safetensors gaussian; do
+        [ "$set" != gaussian ] && [ ! -e "$set" ] || found="${found:-} $set"
+    done
+    # shellcheck disable=SC2086
+    "$B/bench/codecs" ${SETS:-$found}
 fi
 if part baseline "baseline (9 layers, 512 wide, sequence 1024), fp32, $THREADS threads"; then
     data=$(shards 1024)

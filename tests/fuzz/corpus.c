@@ -1,13 +1,15 @@
 /*
  * corpus.c - makes the first inputs for the fuzz targets of readers: `corpus DIR` fills
- * DIR/safetensors, DIR/shard, DIR/tokenizer, DIR/bytes, DIR/recipe, DIR/pickle and DIR/ptz with
- * small valid files and with the shapes of damage that once mattered. Everything is made here;
- * nothing is copied.
+ * DIR/safetensors, DIR/shard, DIR/tokenizer, DIR/bytes, DIR/recipe, DIR/pickle, DIR/ptz, DIR/npy,
+ * DIR/layers, DIR/unpack, DIR/unwrap and DIR/script_facts with small valid files and with the
+ * shapes of damage that once mattered. Everything is made here; nothing is copied.
  */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <zlib.h>
 
 #include "model/bytes.h"
 #include "model/file.h"
@@ -211,6 +213,8 @@ static void pickles(void)
         {"system", "cos\nsystem\n(S'id'\ntR.", 22},
         {"itself", "\x80\2]q\0h\0a.", 9},
         {"ordered", "\x80\2ccollections\nOrderedDict\n)RK\1K\2s}b.", 38},
+        {"encoded", "\x80\2c_codecs\nencode\nX\3\0\0\0a\xc3\xbfX\6\0\0\0latin1\x86R.", 40},
+        {"size", "\x80\2ctorch\nSize\nK\2K\3\x86\x85R.", 22},
     };
     static const size_t rows[] = {8, 8}, steps[] = {8, 1}, zero[] = {0, 0};
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
@@ -218,6 +222,38 @@ static void pickles(void)
     one_tensor("bytes", "torch\nCharStorage\n", 64, rows, steps, 2);
     one_tensor("floats", "torch\nFloatStorage\n", 16, rows, zero, 2);
     one_tensor("scalar", "torch\nDoubleStorage\n", 8, NULL, NULL, 0);
+}
+
+/* An array as protocol 5 has it, as the one tensor of a dictionary and packed. */
+static void arrays(void)
+{
+    static const char array[] =
+        "\x80\5}X\x0e\0\0\0tok_emb.weightcnumpy.core.numeric\n_frombuffer\n(C\6\0\1\2\3\4\5cnumpy\n"
+        "dtype\n(X\2\0\0\0i1tRK\2K\3\x86X\1\0\0\0CtRs.";
+    static const char entry[] =
+        "\x80\5}X\1\0\0\0a}(X\4\0\0\0typeX\6\0\0\0binaryX\6\0\0\0packedC\1\5X\5\0\0\0scalecnumpy"
+        ".core.numeric\n_frombuffer\n(C\4\0\x3c\0\x3c"
+        "cnumpy\ndtype\n(X\2\0\0\0f2tRK\2\x85X\1\0\0\0CtR"
+        "X\5\0\0\0shape]K\2aK\4aX\x0a\0\0\0group_sizeK\4us.";
+    static const char header[] = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }   \n";
+    char npy[10 + sizeof header - 1 + 8] = "\x93NUMPY\1";
+    put("ptz", "array", array, sizeof array - 1);
+    put("ptz", "entry", entry, sizeof entry - 1);
+    put("pickle", "array", array, sizeof array - 1);
+    npy[8] = sizeof header - 1;
+    memcpy(npy + 10, header, sizeof header - 1);
+    put("npy", "matrix", npy, sizeof npy);
+    put("npy", "header", header, sizeof header - 1);
+    put("ptz", "npy", npy, sizeof npy);
+}
+
+static void packings(void)
+{
+    for (uint8_t how = 0; how < 5; how++) {
+        const uint8_t data[] = {16, 0, how, 6, 0x55, 0x66, 0x77, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+        char name[2] = {(char)('0' + how), 0};
+        put("unpack", name, data, how ? how == 4 ? 16 : 4 + 2 * how : 8);
+    }
 }
 
 static void packed(void)
@@ -257,8 +293,120 @@ static void packed(void)
             exit((int)e.code);
         }
         put("ptz", ptz_codec_name(c), file, n);
+        put("layers", ptz_codec_name(c), file, n);
         free(file);
     }
+}
+
+/* Scripts for the readers of other people's: forms of wrappers, and what facts are read from. */
+static void scripts(void)
+{
+    static const char *const text[] = {
+        "import zlib as Z,base64 as B\nexec(Z.decompress(B.b85decode('%s')))\n",
+        "from zlib import*\nd=lambda s:decompress(bytes.fromhex(s))\nexec(d('%s'))\n",
+        "import lzma as "
+        "L\nexec(L.decompress(b'\\x01\\0',format=3,filters=[{'id':L.FILTER_LZMA2,'lc':3}]))",
+        "exec(open(__file__,'rb').read().split(b'#'+b'#',1)[-1][::-1])\n##)1(tnirp",
+        "def f(a,b=2,*c):\n    for i in a:\n        with open(i) as g: return g.read()\n"
+        "exec(compile(f'{f([1])!r:>{9}}'.encode('l1').decode(),'x','exec'))\n",
+        "import os\nclass H:\n  eval_stride=int(os.environ.get('EVAL_STRIDE',64))\n"
+        "def eval_val_ttt(h,val_tokens,stride):\n  if h.ttt_enabled:\n    "
+        "loss_sum+=F.cross_entropy(x,y)\n"
+        "    loss.backward();opt.step()\n  elif a: "
+        "s=max(n-stride,0)\ncode_bytes=len(code.encode())\n"
+        "eval_val_ttt(H(),t,64)\n",
+        "import subprocess,lzma\ndef quantize_int6(t):\n  return lzma.compress(t)\n"
+        "subprocess.run(['curl','http://x'])\nfrom .a import (b as c,\n d)\nopen('a.bin')\n",
+    };
+    static const uint8_t bz2[] = {1, 'B', 'Z', 'h', '1', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59};
+    char name[32], hex[512], line[1024];
+    uint8_t packed_text[128];
+    uLongf n = sizeof packed_text;
+    if (compress2(packed_text, &n, (const Bytef *)"import os\nprint(os.name)\n", 25, 9) != Z_OK)
+        exit(ERR_RESOURCE);
+    for (size_t i = 0; i < n; i++)
+        sprintf(hex + 2 * i, "%02x", packed_text[i]);
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
+        const char *at = strstr(text[i], "%s");
+        snprintf(name, sizeof name, "%zu.py", i);
+        snprintf(line, sizeof line, "%.*s%s%s", at ? (int)(at - text[i]) : 1000, text[i],
+                 at ? hex : "", at ? at + 2 : "");
+        put("unwrap", name, line, strlen(line));
+        put("script_facts", name, line, strlen(line));
+    }
+    put("unwrap", "bz2", bz2, sizeof bz2);
+}
+
+/* Leaderboard folders: logs of several families, metadata in its spellings, and all in one. */
+static void records(void)
+{
+    static const char *const log[] = {
+        "seed:1337\nstep:1/2 val_loss:1.9 val_bpb:1.1 train_time:600036ms step_avg:1ms\n"
+        "stopping_early: wallclock_cap train_time:600036ms step:2/2\nCode size: 20 bytes\n"
+        "Serialized model int6+zstd: 100 bytes\nTotal submission size int6+zstd: 120 bytes\n"
+        "val_loader:shards tokens:62021632\n"
+        "final_int6_sliding_window_exact val_loss:1.89105891 val_bpb:1.12000000\n",
+        "1776142360.710   seed: 2\n1776142361.633 val_tokens: 40540160\n"
+        "Code size (uncompressed): 139831 bytes\nCode size (compressed): 28599 bytes\n"
+        "GPTQ:collected 67 Hessians in 12.6s\nttt_lora:compile warmup done (148.4s)\n"
+        "quantized_ttt_phased val_loss:2.77 val_bpb:1.07 eval_time:504949ms\n"
+        "total_eval_time:504.9s\n",
+        "import os\n\ndef f():\n    pass\n==================================================\n"
+        "artifact:15.60MB binary:9(1B) fp:2(2B) code:20\nbudget:15670651/16000000\n"
+        "[19:23:20] final_sliding val_loss:2.9 val_bpb:1.12 (stride=16, T=0.90) time:1ms\n",
+    };
+    static const char *const meta[] = {
+        "{\"author\":\"a\",\"val_bpb\":1.12,\"val_loss\":1.891,\"bytes_total\":120,"
+        "\"bytes_code\":20,\n\"seeds\":[1,2],\"seed_results\":{\"1\":{\"val_bpb\":1.12,"
+        "\"artifact_bytes\":120,\"steps\":2}},\"val_bpb_std\":0.001}",
+        "{\"mean_val_bpb\":1e0,\"seeds\":{\"seed_1\":{\"val_bpb\":1}},\"a\":1,\"a\":2}",
+        "{\"seeds\":[4],\"seed_scores\":[1.5],\"name\":\"\\u202e\\n\"}",
+    };
+    char name[32], all[4096];
+    for (size_t i = 0; i < sizeof log / sizeof *log; i++) {
+        snprintf(name, sizeof name, "%zu", i);
+        put("record_log", name, log[i], strlen(log[i]));
+        put("record_meta", name, meta[i], strlen(meta[i]));
+        int n = snprintf(all, sizeof all,
+                         "%s\xFF%s\xFFimport helper\nprint('x')\n\xFF# n (val_bpb 1.12)\n\xFF%s",
+                         meta[i], log[i], log[(i + 1) % 3]);
+        put("record", name, all, (size_t)n);
+    }
+}
+
+/* A claim, a run's log and its audit (an odd number of bytes), a program with a dynamic section. */
+static void claims(void)
+{
+    static const char claim[] = "{\"val_bpb\":1.0898,\"val_loss\":2.5,\"bytes_total\":15999533,"
+                                "\"tokens\":1000,\"bytes\":3000,\"mode\":\"sliding\","
+                                "\"nll_xxh64\":\"00c0ffee12345678\"}";
+    static const char log[] = "run:x-1\nHyperparameters:\n  NUM_LAYERS=2\n  SEED=1\nseed:1\n"
+                              "step:1/2 val_loss:2.0 val_bpb:1.5 train_time:200ms\n"
+                              "stopping_early: wallclock_cap train_time:200ms step:1/2\n"
+                              "final_int6_roundtrip_exact val_loss:2.2 val_bpb:1.52\n";
+    static const char audit[] =
+        "{\"sections\":[{\"kind\":\"loader\",\"offset\":0,\"size\":1,\"xxh64\":"
+        "\"0000000000000000\"},{\"kind\":\"header\",\"offset\":1,\"size\":1,\"xxh64\":\"-\"},"
+        "{\"kind\":\"runner\",\"offset\":2,\"size\":1,\"xxh64\":\"0000000000000000\"},"
+        "{\"kind\":\"weights\",\"offset\":3,\"size\":1,\"xxh64\":\"0000000000000000\"},"
+        "{\"kind\":\"byte_table\",\"offset\":4,\"size\":1,\"xxh64\":\"0000000000000000\"},"
+        "{\"kind\":\"recipe\",\"offset\":5,\"size\":1,\"xxh64\":\"0000000000000000\"}],"
+        "\"bytes_total\":64,\"mode\":\"sliding\",\"val_loss\":2,\"val_bpb\":1,\"tokens\":10,"
+        "\"bytes\":30,\"time_ms\":1,\"verdict\":\"verified\",\"reasons\":[]}";
+    uint8_t elf[64 + 56 + 32 + 8] = "\x7f"
+                                    "ELF\2\1\1";
+    put("claim", "all", claim, strlen(claim));
+    put("submit", "log", log, strlen(log) & ~(size_t)1);
+    put("submit", "audit", audit, strlen(audit) | 1);
+    put_le64(elf + 32, 64);
+    elf[54] = 56;
+    elf[56] = 1;
+    elf[64] = 2; /* PT_DYNAMIC: DT_STRTAB is in no segment, DT_NEEDED 1 */
+    put_le64(elf + 72, 120);
+    put_le64(elf + 96, 32);
+    elf[120] = 5;
+    elf[136] = elf[144] = 1;
+    put("needs", "dynamic", elf, sizeof elf);
 }
 
 int main(int argc, char **argv)
@@ -274,6 +422,11 @@ int main(int argc, char **argv)
     tables();
     recipes();
     pickles();
+    arrays();
+    packings();
     packed();
+    scripts();
+    records();
+    claims();
     return 0;
 }

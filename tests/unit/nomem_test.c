@@ -19,10 +19,13 @@
 #include "model/score.h"
 #include "model/shard.h"
 #include "packer/pickle.h"
+#include "packer/ptz_read.h"
 #include "packer/ptz_write.h"
 #include "tests/unit/tiny.h"
 #include "trainer/quant.h"
 #include "trainer/loader.h"
+#include "verify/script_facts.h"
+#include "verify/unwrap.h"
 
 /* ---- the allocator that fails ---- */
 
@@ -444,6 +447,65 @@ static enum err_code parse_pickle(struct err *e)
     return rc;
 }
 
+/* A tensor whose storage is a torch file inside the pickle, and a NumPy array whose axes are
+ * exchanged. */
+static enum err_code read_tensors(struct err *e)
+{
+    static const char tensor[] =
+        "\x80\x04}X\x01\x00\x00\x00xctorch._utils\n_rebuild_tensor_v2\n(ctorch.storag"
+        "e\n_load_from_bytes\nB\xe9\x00\x00\x00\x80\x02\x8a\nl\xfc\x9c"
+        "F\xf9 j\xa8P"
+        "\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00(X\x10\x00\x00\x00protocol_versionq\x01"
+        "M\xe9\x03X\x0d\x00\x00\x00little_endianq\x02\x88X\n\x00\x00\x00type_sizesq"
+        "\x03}q\x04(X\x05\x00\x00\x00shortq\x05K\x02X\x03\x00\x00\x00intq\x06K\x04X"
+        "\x04\x00\x00\x00longq\x07K\x04uu.\x80\x02(X\x07\x00\x00\x00storageq\x00"
+        "ct"
+        "orch\nFloatStorage\nq\x01X\x01\x00\x00\x00"
+        "7q\x02X\x03\x00\x00\x00"
+        "cpuq"
+        "\x03K\x02Ntq\x04Q.\x80\x02]q\x00X\x01\x00\x00\x00"
+        "7q\x01"
+        "a.\x02\x00\x00"
+        "\x00\x00\x00\x00\x00\x00\x00\x80\x3f\x00\x00\x00@\x85RK\x00K\x02\x85K\x01"
+        "\x85\x89}tRs.";
+    static const char array[] = "\x93NUMPY\x01\x00\x3e\x00{'descr': '|i1', 'fortran_order': True, "
+                                "'shape': (2, 2), }   \nabcd";
+    const struct {
+        const char *data, *key;
+        size_t n;
+    } files[] = {{tensor, "x", sizeof tensor - 1}, {array, "array", sizeof array - 1}};
+    enum err_code rc = ERR_OK;
+    for (size_t i = 0; !rc && i < COUNT(files); i++) {
+        struct ptz p;
+        struct tensor_view t;
+        rc = ptz_parse(&p, files[i].data, files[i].n, 1 << 16, "file", e);
+        if (!rc)
+            rc = ptz_tensor(&p, pickle_get(p.root, files[i].key), "x", &t, e);
+        ptz_close(&p);
+    }
+    return rc;
+}
+
+/* A wrapped script, and the facts in it. */
+static enum err_code read_script(struct err *e)
+{
+    static const char text[] =
+        "import zlib\ndef f(s, n=[1, 2]): return zlib.decompress(bytes.fromhex(s))\nexec(f('"
+        "78da3d8b310a02311000fbbc62bb4bf0482516c21582070aa9546c433857096cb24736a6f0f50604"
+        "07a69b8969e552816504faa40041c0a98582089cf60a3a0213c45c358bc5dc62e16c5f58f530df0f"
+        "ce5f6f97f3711e46d86d8d510f7c02b640beab9bf9fdc4225ede09361364221b2b266dd4bf7376e1"
+        "b41614e98b515fd73a2d17"
+        "'))\n";
+    static struct unwrap u;
+    struct script_facts f = {0};
+    enum err_code rc = unwrap(&u, text, sizeof text - 1, "script", e);
+    if (!rc)
+        rc = script_facts(&f, u.part[u.main].text, u.part[u.main].size, NULL, 0, e);
+    script_facts_free(&f);
+    unwrap_free(&u);
+    return rc;
+}
+
 static const struct {
     const char *name;
     enum err_code (*run)(struct err *e);
@@ -467,6 +529,8 @@ static const struct {
     {"quantise a model", quantise_model, false},
     {"pack a record", pack_record, false},
     {"parse a pickle", parse_pickle, false},
+    {"read tensors of others", read_tensors, false},
+    {"take a script apart", read_script, false},
 };
 
 static void prepare(void)
