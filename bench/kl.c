@@ -4,12 +4,16 @@
  *     build/bench/kl SHARD TOKENS MODEL.safetensors [QUANTISED.safetensors]...
  *
  * prints a line for each file: KL(model || file) in nats per token (trainer/kl.h) over the first
- * TOKENS tokens, the file's own loss over the same, and what it lost in nats and in the time taken.
+ * TOKENS tokens in plain windows of TRAIN_SEQ_LEN, the file's own loss over the same, and how much
+ * higher that is than the model's, in nats per token and, where byte_table.bin lies beside the
+ * model, in bits per byte.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/bytes.h"
+#include "model/file.h"
 #include "model/safetensors.h"
 #include "model/shard.h"
 #include "trainer/kl.h"
@@ -65,6 +69,27 @@ static enum err_code loss(struct kl *l, const float *params, const struct stream
     return rc;
 }
 
+/* Bytes that the targets of the first n positions stand for; 0 without a byte table. */
+static double text_bytes(const char *model, const struct stream *s, size_t n, struct err *e)
+{
+    const char *slash = strrchr(model, '/');
+    char path[1024];
+    const void *data;
+    size_t size;
+    struct byte_table b = {0};
+    struct err missing = {0};
+    double sum = 0;
+    snprintf(path, sizeof path, "%.*sbyte_table.bin", slash ? (int)(slash - model) + 1 : 0, model);
+    if (file_map(path, &data, &size, &missing))
+        return 0;
+    if (!bytes_parse(&b, data, size, path, e))
+        for (size_t i = 0; i < n; i++)
+            sum += bytes_of(&b, s->tok[i], s->tok[i + 1]);
+    file_unmap(data, size);
+    bytes_free(&b);
+    return sum;
+}
+
 static enum err_code run(int argc, char **argv, struct err *e)
 {
     struct shard sh = {0};
@@ -72,7 +97,7 @@ static enum err_code run(int argc, char **argv, struct err *e)
     struct gpt m = {0}, other = {0};
     struct kl l = {0};
     float *params = NULL, *copy = NULL;
-    double base = 0;
+    double base = 0, bits = 0; /* bits per byte of a nat per token */
     enum err_code rc = shard_open(&sh, argv[1], 0, e);
     struct stream s = {sh.tok, sh.n};
     struct calib c = {.take = take, .ctx = &s};
@@ -82,12 +107,18 @@ static enum err_code run(int argc, char **argv, struct err *e)
     if ((rc = kl_open(&l, &m, params, (size_t)strtoul(argv[2], NULL, 10), &c, e)) ||
         (rc = loss(&l, params, &s, &base, e)))
         goto out;
-    printf("%-40s kl %.6f loss %.6f\n", argv[3], 0.0, base);
+    bits = text_bytes(argv[3], &s, l.seqs * l.g.t, e);
+    if ((rc = e->code))
+        goto out;
+    bits = bits > 0 ? (double)(l.seqs * l.g.t) / bits / 0x1.62e42fefa39efp-1 : 0;
+    printf("%-40s kl %.6f loss %.6f lost %+.6f bpb %.6f bpb_lost %+.6f\n", argv[3], 0.0, base, 0.0,
+           bits * base, 0.0);
     for (int i = 4; i < argc && !rc; i++) {
         double d = 0, x = 0;
         if (!(rc = load(argv[i], &other, &copy, e)) && !(rc = kl_measure(&l, copy, &d, e)) &&
             !(rc = loss(&l, copy, &s, &x, e)))
-            printf("%-40s kl %.6f loss %.6f lost %+.6f\n", argv[i], d, x, x - base);
+            printf("%-40s kl %.6f loss %.6f lost %+.6f bpb %.6f bpb_lost %+.6f\n", argv[i], d, x,
+                   x - base, bits * x, bits * (x - base));
         free(copy);
         copy = NULL;
         gpt_free(&other);

@@ -2,9 +2,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "model/clock.h"
+#include "model/file.h"
 #include "packer/commands.h"
 #include "packer/fit.h"
 #include "packer/ptz_write.h"
@@ -22,7 +24,8 @@ const char help_quantize[] =
     "  --target-bytes N  fill a submission of N bytes: QUANTIZER=rd RD_TARGET_BYTES=N\n"
     "  --data DIR    training shards (*_train_*.bin) to calibrate with: QUANT_METHOD=gptq and\n"
     "                MIXED_QUANT=1 need them\n"
-    "  --threads N   for calibration (default: all processors)\n"
+    "  --report FILE the table for programs: tensors, bits, errors, what more bytes would buy\n"
+    "  --threads N   for calibration and matrices (default: all processors)\n"
     "  --quiet       no progress on stderr\n"
     "\n"
     "Calibration runs the model over GPTQ_CALIB_BATCHES batches of GPTQ_BATCH_TOKENS tokens.\n"
@@ -70,7 +73,7 @@ static void meter_show(void *ctx, const char *what, size_t done, size_t all)
 }
 
 struct options {
-    const char *in, *out, **setting;
+    const char *in, *out, *report, **setting;
     size_t settings;
     struct quant_tools tools;
     struct meter meter;
@@ -144,6 +147,7 @@ static enum err_code set_option(struct options *o, const char *name, const char 
         return set_target(o, value, e);
     *(!strcmp(name, "-o")            ? &o->out
       : !strcmp(name, "--data")      ? &o->tools.data
+      : !strcmp(name, "--report")    ? &o->report
       : !strcmp(name, "--tokenizer") ? &o->tokenizer
                                      : &o->byte_table) = value;
     return ERR_OK;
@@ -151,8 +155,9 @@ static enum err_code set_option(struct options *o, const char *name, const char 
 
 static bool has_value(const char *option)
 {
-    static const char *const name[] = {"-o",          "--data",       "--threads", "--target-bytes",
-                                       "--tokenizer", "--byte-table", NULL};
+    static const char *const name[] = {
+        "-o",          "--data",       "--report", "--threads", "--target-bytes",
+        "--tokenizer", "--byte-table", NULL};
     for (size_t i = 0; name[i]; i++)
         if (!strcmp(option, name[i]))
             return true;
@@ -187,10 +192,36 @@ static enum err_code parse(struct options *o, int argc, char **argv, struct err 
                          "expected: packer quantize MODEL.safetensors -o QUANT.safetensors");
 }
 
+/* The table for programs, into a file that is there whole or not at all. */
+static enum err_code write_report(const char *path, const struct quant_report *r, struct err *e)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    if (!f)
+        return err_nomem(e, path, 4096);
+    quant_report_write(r, f);
+    enum err_code rc = fclose(f) ? err_nomem(e, path, n) : file_write(path, text, n, e);
+    free(text);
+    return rc;
+}
+
+/* What the work took, for those who plan it. */
+static void print_cost(double began)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    double cpu = (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+                 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+    printf("%.1f s, %.1f s of processor time, %ld MiB of memory at most\n", seconds_now() - began,
+           cpu, u.ru_maxrss / 1024);
+}
+
 enum err_code cmd_quantize(int argc, char **argv, struct err *e)
 {
     struct options o = {.meter = {.tty = isatty(STDERR_FILENO) == 1}};
     struct quant_report report = {0};
+    double began = seconds_now();
     enum err_code rc;
     o.tools.size_check = record_check;
     o.tools.size = record_size;
@@ -207,8 +238,12 @@ enum err_code cmd_quantize(int argc, char **argv, struct err *e)
     if (!rc)
         rc = quant_file(o.in, o.out, o.setting, o.settings, &o.tools, &report, e);
     meter_wipe(&o.meter);
-    if (!rc)
+    if (!rc) {
         quant_report_print(&report, stdout);
+        print_cost(began);
+    }
+    if (!rc && o.report)
+        rc = write_report(o.report, &report, e);
     quant_report_free(&report);
     free(o.setting);
     return rc;

@@ -11,10 +11,13 @@
 void fit_init(struct fit *f, const char *weights)
 {
     *f = (struct fit){.job = {.weights = weights,
+                              .codec = CODEC_CM,
                               .loader = stub_loader,
                               .loader_n = (size_t)(stub_loader_end - stub_loader),
                               .runner = stub_runner,
-                              .runner_n = (size_t)(stub_runner_end - stub_runner)}};
+                              .runner_n = (size_t)(stub_runner_end - stub_runner),
+                              .runner_full = stub_runner_full,
+                              .runner_full_n = (size_t)(stub_runner_full_end - stub_runner_full)}};
 }
 
 enum err_code fit_size(void *fit, const struct recipe *r, const struct tensor_view *t, size_t n,

@@ -1,10 +1,21 @@
 /* finish.c - the end of a run: the weights that it comes to, written, quantised, read back. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
 #include "trainer/calib.h"
+#include "trainer/rd.h"
 #include "trainer/run.h"
+
+/* What the log calls the quantised model: "int6" as the records' logs do, or "rd". */
+static const char *kind_of(const struct recipe *r, char buf[32])
+{
+    if (rd_wanted(r))
+        return "rd";
+    snprintf(buf, 32, "int%lld", (long long)r->quant_bits);
+    return buf;
+}
 
 static void log_speed(struct train *t)
 {
@@ -32,16 +43,17 @@ static enum err_code roundtrip(struct train *t, float *host, struct err *e)
 {
     struct score sc;
     double ms;
-    long long bits = (long long)t->m.r.quant_bits;
+    char buf[32];
+    const char *kind = kind_of(&t->m.r, buf);
     enum err_code rc;
     if ((rc = output_reload(&t->out, &t->m, host, e)))
         return rc;
     t->k->upload(t->k, t->s.grads, host, t->m.floats * sizeof *host);
     if ((rc = run_validate(t, t->s.grads, true, &sc, &ms, e)))
         return rc;
-    log_line(&t->log, "final_int%lld_roundtrip val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", bits,
+    log_line(&t->log, "final_%s_roundtrip val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", kind,
              sc.val_loss, sc.val_bpb, ms);
-    log_line(&t->log, "final_int%lld_roundtrip_exact val_loss:%.8f val_bpb:%.8f", bits, sc.val_loss,
+    log_line(&t->log, "final_%s_roundtrip_exact val_loss:%.8f val_bpb:%.8f", kind, sc.val_loss,
              sc.val_bpb);
     t->res.quant_loss = sc.val_loss;
     t->res.quant_bpb = sc.val_bpb;
@@ -62,6 +74,28 @@ static void quant_progress(void *ctx, const char *what, size_t done, size_t all)
     if (log_progress_due(&t->log))
         log_progress(&t->log, "step %zu/%lld  %s %zu%%", t->s.opt.step,
                      (long long)t->m.r.iterations, what, 100 * done / (all ? all : 1));
+}
+
+static void log_calibration(struct train *t, double ms)
+{
+    const struct recipe *r = &t->m.r;
+    if (rd_wanted(r))
+        log_line(&t->log,
+                 "rd:calibrated with %lld tokens, divergences of %lld tokens, quantised in %.1fs",
+                 (long long)r->rd_calib_tokens, (long long)r->rd_kl_tokens, ms / 1e3);
+    else if (quant_needs_data(r))
+        log_line(&t->log, "gptq:calibrated with %lld batches of %lld tokens in %.1fs",
+                 (long long)r->gptq_calib_batches, (long long)r->gptq_batch_tokens, ms / 1e3);
+}
+
+/* What QUANTIZER=rd came to. The trainer has no coder: its size is an estimate. */
+static void log_fit(struct train *t, const struct rd_report *d)
+{
+    log_line(&t->log,
+             "rd:divergence:%.6f weights:%llu bits:%.3f file:%llu bytes (estimate) target:%llu%s",
+             d->kl, (unsigned long long)d->numel, d->bits, (unsigned long long)d->bytes,
+             (unsigned long long)d->target, d->finest ? " cannot be finer" : "");
+    log_line(&t->log, "filling the file to the byte is left to packer quantize");
 }
 
 /* All files; calibrated where the recipe says so. The stream of training data is put back: a run
@@ -88,10 +122,8 @@ static enum err_code output(struct train *t, const float *host, struct output_fa
         return seek;
     if (rc && run_wants_stop(t))
         return run_stopped(t, e);
-    if (!rc && quant_needs_data(&t->m.r))
-        log_line(&t->log, "gptq:calibrated with %lld batches of %lld tokens in %.1fs",
-                 (long long)t->m.r.gptq_calib_batches, (long long)t->m.r.gptq_batch_tokens,
-                 (run_now_ms() - t0) / 1e3);
+    if (!rc)
+        log_calibration(t, run_now_ms() - t0);
     return rc ? err_set(e, rc, "%s", why.msg) : ERR_OK;
 }
 
@@ -103,15 +135,18 @@ static enum err_code write_weights(struct train *t, float *host, struct err *e)
                                  .val_loss = t->res.val_loss,
                                  .val_bpb = t->res.val_bpb};
     struct quant_report q = {0};
+    char kind[32];
     t->k->download(t->k, host, t->s.grads, t->m.floats * sizeof *host);
     enum err_code rc = t->k->sync(t->k, e);
     if (rc || (rc = output(t, host, &facts, &q, e)))
         return rc;
     log_line(&t->log, "Serialized model: %llu bytes", output_size(&t->out, "model.safetensors"));
-    log_line(&t->log, "Serialized model int%lld+safetensors: %llu bytes",
-             (long long)t->m.r.quant_bits, output_size(&t->out, "model.quant.safetensors"));
+    log_line(&t->log, "Serialized model %s+safetensors: %llu bytes", kind_of(&t->m.r, kind),
+             output_size(&t->out, "model.quant.safetensors"));
     log_line(&t->log, "quantised: %.3f bits per weight, order-0 estimate %.0f bytes",
              8.0 * q.coded_bytes / (double)t->m.floats, q.coded_bytes);
+    if (rd_wanted(&t->m.r))
+        log_fit(t, &q.rd);
     if (q.prune_left_out)
         log_line(&t->log, "pruning to %lld bytes is left to packer quantize",
                  (long long)t->m.r.prune_target_bytes);

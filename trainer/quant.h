@@ -136,6 +136,35 @@ void quant_report_free(struct quant_report *r); /* accepts a zeroed struct */
  * only where there was any. */
 void quant_report_print(const struct quant_report *r, FILE *out);
 
+/*
+ * quant_report_write - the same for programs: UTF-8 text, fields between tabs.
+ *
+ *     # pgolf quantisation 1              the first line, as it stands
+ *     # KEY<tab>VALUE                     any number of them
+ *     tensor<tab>weights<tab>...          names of the columns
+ *     tok_emb.weight<tab>131072<tab>...   one line per tensor, in file order; "-": not known
+ *
+ * Keys: quantizer (record or rd), and with rd target and bytes (of the whole file), measured (1:
+ * bytes are real, 0: an estimate), kl (measured divergence, nats per token), damage (estimated),
+ * next_kb (what another 1000 bytes would take away from kl). Columns, of which later versions may
+ * have more:
+ *
+ *     tensor     name in the state dict
+ *     weights    elements
+ *     bits       entropy of the symbols per weight; 16: stored as fp16
+ *     bytes      about, once coded: at that entropy, with scales or exponents
+ *     relative   ||w - stored|| / ||w||
+ *     damage     estimated share of the divergence, nats per token
+ *     sensitive  rd: damage of an error of variance 1 in each weight; record: the Hessian's trace
+ *     step       geometric mean of the steps
+ *     tuned      multiplier of the steps that tuning gave
+ *     plain      share of the elements outside the trellis
+ *     next_kb    damage that another 1000 bytes in this tensor would take away
+ *
+ * Sum the bytes and scale them to the size of the weight section for a picture of the file.
+ */
+void quant_report_write(const struct quant_report *r, FILE *out);
+
 /* quant_check - the settings of quantisation in a recipe; ERR_USAGE when one makes no sense. For
  * those who quantise after hours of something else. */
 enum err_code quant_check(const struct recipe *r, struct err *e);

@@ -10,6 +10,10 @@ void quant_report_free(struct quant_report *r)
     *r = (struct quant_report){0};
 }
 
+static const char columns_line[] =
+    "tensor\tweights\tbits\tbytes\trelative\tdamage\tsensitive\tstep\t"
+    "tuned\tplain\tnext_kb\n";
+
 /* Which columns have something in them. */
 struct columns {
     bool by, pct, trace, pruned;
@@ -84,6 +88,57 @@ static void print_pruning(const struct quant_report *r, FILE *out)
     if (p->pruned && after)
         fprintf(out, ", then %llu bytes%s", after, after > target ? ", still too many" : "");
     fputc('\n', out);
+}
+
+/* x with enough digits, or "-" for nothing. */
+static void print_field(FILE *out, double x, bool known)
+{
+    if (known)
+        fprintf(out, "\t%.9g", x);
+    else
+        fputs("\t-", out);
+}
+
+static void write_rd(const struct rd_report *r, FILE *out)
+{
+    fprintf(out, "# quantizer\trd\n# target\t%llu\n# bytes\t%llu\n# measured\t%d\n",
+            (unsigned long long)r->target, (unsigned long long)r->bytes, r->measured);
+    fprintf(out, "# kl\t%.9g\n# damage\t%.9g\n# next_kb\t%.9g\n%s", r->kl, r->damage,
+            rd_report_gain(r), columns_line);
+    for (size_t i = 0; i < r->count; i++) {
+        const struct rd_line *l = &r->line[i];
+        bool coded = l->bits < 16;
+        fprintf(out, "%s\t%zu\t%.6g\t%.0f", l->name, l->numel, l->bits, l->bytes);
+        const double field[] = {l->rel, l->damage, l->sense, l->step, l->tuned, l->plain, l->gain};
+        for (size_t j = 0; j < sizeof field / sizeof *field; j++)
+            print_field(out, field[j], coded);
+        fputc('\n', out);
+    }
+}
+
+static void write_record(const struct quant_report *r, FILE *out)
+{
+    fprintf(out, "# quantizer\trecord\n%s", columns_line);
+    for (size_t i = 0; i < r->count; i++) {
+        const struct quant_line *l = &r->line[i];
+        bool coded = l->bits < 16;
+        double scales = coded ? 2 * (double)l->rows : 0;
+        fprintf(out, "%s\t%zu\t%.6g\t%.0f", l->name, l->numel, l->entropy,
+                l->entropy * (double)l->numel / 8 + scales);
+        print_field(out, l->rel, coded);
+        print_field(out, 0, false);
+        print_field(out, l->sensitivity, l->sensitivity > 0);
+        fputs("\t-\t-\t-\t-\n", out);
+    }
+}
+
+void quant_report_write(const struct quant_report *r, FILE *out)
+{
+    fputs("# pgolf quantisation 1\n", out);
+    if (r->rd.line)
+        write_rd(&r->rd, out);
+    else
+        write_record(r, out);
 }
 
 void quant_report_print(const struct quant_report *r, FILE *out)

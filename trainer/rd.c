@@ -10,10 +10,10 @@
 #include "trainer/tcq.h"
 
 /* Trials of the whole model and of single matrices; each sizes the file. */
-enum { TRIALS = 14, NUDGES = 12 };
+enum { TRIALS = 32, NUDGES = 12 };
 
-/* Octaves of the constant from the finest steps to where nearly every symbol is 0. */
-enum { SPAN = 60 };
+/* Octaves of the constant that make no difference worth a trial. */
+#define CLOSE 1e-4
 
 bool rd_wanted(const struct recipe *r)
 {
@@ -31,8 +31,9 @@ enum err_code rd_check(const struct recipe *r, struct err *e)
     if (r->rd_states < 0 || (r->rd_states && !tcq_states_ok((size_t)r->rd_states)))
         return err_set(e, ERR_USAGE, "RD_STATES=%lld: must be 0 or 4, 8, 16, ..., %d",
                        (long long)r->rd_states, TCQ_MAX_STATES);
-    if (strcmp(r->rd_steps, "fisher") && strcmp(r->rd_steps, "row"))
-        return err_set(e, ERR_USAGE, "RD_STEPS=%s: must be fisher or row", r->rd_steps);
+    if (rd_steps_parse(r->rd_steps) == RD_STEPS_COUNT)
+        return err_set(e, ERR_USAGE, "RD_STEPS=%s: must be fisher, open, column, matrix or row",
+                       r->rd_steps);
     if (r->rd_calib_tokens < 1 || r->rd_calib_tokens > 1 << 30 || r->rd_kl_tokens < 1 ||
         r->rd_kl_tokens > 1 << 30)
         return err_set(e, ERR_USAGE, "RD_CALIB_TOKENS and RD_KL_TOKENS must be 1 to %d", 1 << 30);
@@ -59,11 +60,9 @@ static enum err_code try_constant(struct rd_model *d, double x, uint64_t *bytes,
     return rc ? rc : file_size(d, bytes, e);
 }
 
-/* log2 of the constant at which about `bits` bits are taken; between `finest` and 2^SPAN times it.
- */
-static double guess(const struct rd_model *d, double finest, double bits)
+/* log2 of the constant at which about `bits` bits are taken, from low to high. */
+static double guess(const struct rd_model *d, double low, double high, double bits)
 {
-    double low = finest, high = finest + SPAN;
     for (int i = 0; i < 24; i++) {
         double mid = (low + high) / 2;
         if (rd_model_bits(d, rd_exp2(mid)) > bits)
@@ -74,22 +73,30 @@ static double guess(const struct rd_model *d, double finest, double bits)
     return high;
 }
 
-/* log2 of the constant below which nothing changes. */
-static double finest_constant(const struct rd_model *d)
-{
-    double least = INFINITY;
-    for (size_t i = 0; i < d->count; i++)
-        if (d->item[i].m.w)
-            least = fmin(least, rd_matrix_finest(&d->item[i].m) / d->scale[d->item[i].group]);
-    return isfinite(least) ? rd_log2(least) : -100;
-}
-
 struct search {
-    double low, high; /* log2 of the constant: too many bytes, few enough */
-    double x;         /* the best so far */
-    uint64_t bytes;   /* there */
-    bool found, finest;
+    double finest, coarsest; /* log2 of the constants between which something changes */
+    double low, high;        /* log2 of the constant: too many bytes, few enough */
+    double missed;           /* the trial before: by how many bytes */
+    double bits;             /* there, as rd_model_bits has it */
+    double x;                /* the best so far */
+    uint64_t bytes;          /* there */
+    bool found, at_finest;
 };
+
+static void set_range(const struct rd_model *d, struct search *s)
+{
+    double least = INFINITY, most = -INFINITY;
+    for (size_t i = 0; i < d->count; i++) {
+        double a, b, scale = d->scale[d->item[i].group];
+        if (!d->item[i].m.w)
+            continue;
+        rd_matrix_range(&d->item[i].m, &a, &b);
+        least = fmin(least, a / scale);
+        most = fmax(most, b / scale);
+    }
+    s->finest = s->low = isfinite(least) ? rd_log2(least) : -1;
+    s->coarsest = s->high = isfinite(most) ? rd_log2(most) : 0;
+}
 
 static enum err_code cannot_fit(uint64_t bytes, uint64_t target, struct err *e)
 {
@@ -99,54 +106,68 @@ static enum err_code cannot_fit(uint64_t bytes, uint64_t target, struct err *e)
                    (unsigned long long)target);
 }
 
-/*
- * The constant at which the file is just within the target. Bytes fall by weights/8 for each octave
- * of steps, less where many symbols are 0, so a secant through the last two trials comes near in
- * three or four; a bracket keeps it from running away.
- */
-static enum err_code find_constant(struct rd_model *d, uint64_t target, struct search *s,
-                                   struct err *e)
+/* What a trial at x says about where to look. */
+static void narrow(struct search *s, double x, uint64_t bytes, uint64_t target)
 {
-    double finest = finest_constant(d), fall = (double)d->weights / 8, last_x = 0, last_bytes = 0;
-    double goal = (double)target * (1 - 1e-4), bits = 8 * (goal - (double)rd_model_fixed(d));
-    double x = guess(d, finest, bits);
-    *s = (struct search){.low = finest, .high = finest + SPAN};
+    bool fits = bytes <= target;
+    if (fits && (!s->found || bytes > s->bytes)) {
+        s->found = true;
+        s->x = x;
+        s->bytes = bytes;
+    }
+    *(fits ? &s->high : &s->low) = x;
+    s->at_finest = fits && x - s->finest < CLOSE;
+}
+
+/*
+ * Where to try next after x missed the goal by so many bytes. rd_model_bits says how bytes change
+ * from here, corrected by what it got wrong from the trial before to this one; where the error has
+ * not been halved, because nearly all symbols are 0 or chance decides, the middle of the range is
+ * next.
+ */
+static double next_trial(const struct rd_model *d, struct search *s, double x, double missed,
+                         int trial)
+{
+    double bits = rd_model_bits(d, rd_exp2(x)), ratio = 1, low = s->low, high = s->high;
+    bool both = low > s->finest && s->found;
+    if (trial && fabs(bits - s->bits) > 1)
+        ratio = 8 * (missed - s->missed) / (bits - s->bits);
+    ratio = ratio < 0.5 ? 0.5 : ratio > 2 ? 2 : ratio;
+    double to = guess(d, s->finest, s->coarsest, bits - 8 * missed / ratio);
+    bool slow = trial && fabs(missed) > fabs(s->missed) / 2;
+    s->missed = missed;
+    s->bits = bits;
+    if (to - s->finest < CLOSE && low <= s->finest)
+        return s->finest;
+    if (s->coarsest - to < CLOSE && !s->found)
+        return s->coarsest;
+    return to <= low || to >= high || (both && slow) ? (low + high) / 2 : to;
+}
+
+/* The constant at which the file is just within the target: three or four trials. */
+static enum err_code find_constant(struct rd_model *d, uint64_t target, double fixed,
+                                   struct search *s, struct err *e)
+{
+    double goal = (double)target * (1 - 1e-4);
+    *s = (struct search){0};
+    set_range(d, s);
+    double x = guess(d, s->finest, s->coarsest, 8 * (goal - fixed));
     for (int trial = 0; trial < TRIALS; trial++) {
         uint64_t bytes;
         enum err_code rc = try_constant(d, x, &bytes, e);
         if (rc)
             return rc;
-        if (bytes <= target && (!s->found || bytes > s->bytes)) {
-            s->found = true;
-            s->x = x;
-            s->bytes = bytes;
-        }
-        if (bytes <= target)
-            s->high = x;
-        else
-            s->low = x;
-        s->finest = bytes <= target && x <= finest;
-        if (s->finest || (bytes <= target && (double)bytes >= (double)target * (1 - 3e-4)))
-            break;
-        if (bytes > target && x >= finest + SPAN)
+        narrow(s, x, bytes, target);
+        if (bytes > target && x >= s->coarsest)
             return cannot_fit(bytes, target, e);
-        if (trial && fabs(x - last_x) > 1e-9) {
-            double slope = (last_bytes - (double)bytes) / (x - last_x);
-            double most = (double)d->weights / 8;
-            fall = slope > most * 1.2 ? most * 1.2 : slope < most / 20 ? most / 20 : slope;
-        }
-        last_x = x;
-        last_bytes = (double)bytes;
-        x += ((double)bytes - goal) / fall;
-        if (x <= s->low && s->low <= finest)
-            x = finest;
-        else if (x >= s->high && !s->found)
-            x = finest + SPAN;
-        else if (x <= s->low || x >= s->high)
-            x = (s->low + s->high) / 2;
+        bool near = bytes <= target && (double)bytes >= (double)target * (1 - 3e-4);
+        if (near || s->at_finest || (s->found && s->high - s->low < CLOSE))
+            break;
+        x = next_trial(d, s, x, (double)bytes - goal, trial);
     }
     if (!s->found)
-        return cannot_fit((uint64_t)last_bytes, target, e);
+        return err_set(e, ERR_RESOURCE, "no steps found for a file of %llu bytes",
+                       (unsigned long long)target);
     double c = rd_exp2(s->x);
     return d->c == c ? ERR_OK : rd_model_quantise(d, c, NULL, e);
 }
@@ -179,7 +200,7 @@ static enum err_code fill(struct rd_model *d, uint64_t target, struct search *s,
         double gap = (double)(target - s->bytes), factor;
         struct rd_item *t = pick(d, 0.8 * gap, turn, &factor);
         uint64_t bytes = 0;
-        if (!t || gap < 4 + (double)target * 2e-6)
+        if (!t || gap < 4 + (double)target * 1e-5)
             return ERR_OK;
         t->nudge *= factor;
         enum err_code rc = rd_model_quantise(d, d->c, t, e);
@@ -237,19 +258,34 @@ static enum err_code tune(struct rd_model *d, struct err *e)
     return ERR_OK;
 }
 
+/* The model within a fifth of the target, where the guess allows it; and *fixed, what the guess
+ * leaves out. */
+static enum err_code come_near(struct rd_model *d, uint64_t target, double *fixed, struct err *e)
+{
+    struct search s = {0};
+    enum err_code rc = ERR_OK;
+    set_range(d, &s);
+    for (int trial = 0; trial < 3 && !rc; trial++) {
+        uint64_t bytes = 0;
+        double x = guess(d, s.finest, s.coarsest, 8 * ((double)target - *fixed));
+        if (!(rc = try_constant(d, x, &bytes, e)))
+            *fixed = (double)bytes - rd_model_bits(d, rd_exp2(x)) / 8;
+        if (fabs((double)bytes - (double)target) < (double)target / 5)
+            break;
+    }
+    return rc;
+}
+
 /* Steps of the groups, at about the bytes that are wanted. */
-static enum err_code set_groups(struct rd_model *d, uint64_t target, struct err *e)
+static enum err_code set_groups(struct rd_model *d, uint64_t target, double *fixed, struct err *e)
 {
     double share = d->r->rd_embed_share;
     enum err_code rc = ERR_OK;
+    *fixed = (double)rd_model_fixed(d);
     if (share > 0)
         d->scale[RD_TABLE] = share;
-    if (d->r->rd_tune) {
-        double x = guess(d, finest_constant(d), 8 * ((double)target - (double)rd_model_fixed(d)));
-        rc = rd_model_quantise(d, rd_exp2(x), NULL, e);
-        if (!rc)
-            rc = tune(d, e);
-    }
+    if (d->r->rd_tune && !(rc = come_near(d, target, fixed, e)))
+        rc = tune(d, e);
     if (share > 0)
         d->scale[RD_TABLE] = share;
     return rc;
@@ -270,15 +306,19 @@ static enum err_code report(struct rd_model *d, const struct search *s, struct q
     for (size_t i = 0; i < d->count; i++) {
         const struct rd_item *t = &d->item[i];
         double n = (double)t->p->size, rows = 0;
+        struct rd_line *l = &rep->line[rep->count++];
         q->numel += t->p->size;
         q->raw_bytes += t->m.w ? t->p->size + t->m.rows + t->m.cols + 8 : 2 * t->p->size;
+        *l = (struct rd_line){.numel = t->p->size, .bits = 16, .bytes = 2 * n};
+        strcpy(l->name, t->p->name);
         if (!t->m.w)
             continue;
         for (size_t r = 0; r < t->m.rows; r++)
             rows += t->sense[r];
-        struct rd_line *l = &rep->line[rep->count++];
         *l = (struct rd_line){.numel = t->p->size,
                               .bits = t->res.bits,
+                              .bytes = t->res.bits * n / 8 +
+                                       RD_EXPONENT_BYTES * (double)(t->m.rows + t->m.cols),
                               .damage = t->res.damage,
                               .sense = t->trace * rows / 2,
                               .step = t->res.step,
@@ -296,7 +336,7 @@ static enum err_code report(struct rd_model *d, const struct search *s, struct q
     rep->bytes = s->bytes;
     rep->target = (uint64_t)d->r->rd_target_bytes;
     rep->measured = d->with->size;
-    rep->finest = s->finest;
+    rep->finest = s->at_finest;
     q->coded_bytes = rep->bits * (double)rep->numel / 8 + 2 * (double)d->halves;
     return ERR_OK;
 }
@@ -308,6 +348,7 @@ enum err_code rd_write(const struct gpt *m, const float *params, const struct re
     struct rd_model d = {.m = m, .params = params, .r = r, .with = with};
     uint64_t target = (uint64_t)r->rd_target_bytes;
     struct search s = {0};
+    double fixed = 0;
     struct quant_report q = {0};
     enum err_code rc = rd_check(r, e);
     if (!rc && !with->calib)
@@ -315,8 +356,9 @@ enum err_code rd_write(const struct gpt *m, const float *params, const struct re
                      "QUANTIZER=rd: needs training data to calibrate with (packer quantize --data "
                      "DIR)");
     if (rc || (rc = rd_model_init(&d, e)) || (rc = rd_model_calibrate(&d, e)) ||
-        (rc = set_groups(&d, target, e)) || (rc = find_constant(&d, target, &s, e)) ||
-        (!s.finest && (rc = fill(&d, target, &s, e))) || (rep && (rc = report(&d, &s, &q, e))) ||
+        (rc = set_groups(&d, target, &fixed, e)) ||
+        (rc = find_constant(&d, target, fixed, &s, e)) ||
+        (!s.at_finest && (rc = fill(&d, target, &s, e))) || (rep && (rc = report(&d, &s, &q, e))) ||
         (rc = st_write(path, d.view, d.nview, meta, nmeta, e)))
         goto out;
     if (rep) {

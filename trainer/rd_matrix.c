@@ -18,6 +18,20 @@
  * TCQ_MAX_SYMBOL. */
 enum { BLOCK = 32, EXP_MAX = 60, REACH = 100 };
 
+const char *const rd_steps_name[RD_STEPS_COUNT] = {[RD_FISHER] = "fisher",
+                                                   [RD_OPEN] = "open",
+                                                   [RD_COLUMN] = "column",
+                                                   [RD_MATRIX] = "matrix",
+                                                   [RD_ROW] = "row"};
+
+enum rd_steps rd_steps_parse(const char *name)
+{
+    size_t i = 0;
+    while (i < RD_STEPS_COUNT && strcmp(name, rd_steps_name[i]))
+        i++;
+    return (enum rd_steps)i;
+}
+
 /* Scratch of one matrix. */
 struct work {
     const struct rd_matrix *m;
@@ -71,18 +85,34 @@ static double from_quarters(double x)
     return rd_exp2(x / 4);
 }
 
-/* Logarithms of the step factors; a column that is always 0 takes the mean. */
+/* All n the same: the mean of the costs that they stand for, which go with their -2nd power. */
+static void even_out(double *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += from_quarters(-2 * x[i]);
+    double all = -quarters(sum / (double)n) / 2;
+    for (size_t i = 0; i < n; i++)
+        x[i] = all;
+}
+
+/* Logarithms of the step factors. */
 static void factors(const struct rd_matrix *m, double *row, double *col)
 {
     const struct gptq_factor *f = m->f;
     for (size_t j = 0; j < m->cols; j++)
-        col[f->perm[j]] = m->flat ? 0 : quarters(f->ut[j * f->n + j]);
+        col[f->perm[j]] = m->rule == RD_ROW ? 0 : quarters(f->ut[j * f->n + j]);
     for (size_t i = 0; i < m->rows; i++) {
         double sum = 0x1p-60;
-        for (size_t j = 0; j < m->cols && m->flat; j++)
+        for (size_t j = 0; j < m->cols && m->rule == RD_ROW; j++)
             sum += (double)m->w[i * m->cols + j] * (double)m->w[i * m->cols + j];
-        row[i] = m->flat ? quarters(sum / (double)m->cols) / 2 : -quarters(m->sense[i]) / 2;
+        row[i] =
+            m->rule == RD_ROW ? quarters(sum / (double)m->cols) / 2 : -quarters(m->sense[i]) / 2;
     }
+    if (m->rule == RD_COLUMN || m->rule == RD_MATRIX)
+        even_out(row, m->rows);
+    if (m->rule == RD_MATRIX)
+        even_out(col, m->cols);
 }
 
 /* Exponents around their mean, which is returned. */
@@ -195,7 +225,7 @@ static int8_t plain_symbol(float x)
     return (int8_t)rintf(x < -TCQ_MAX_SYMBOL ? -TCQ_MAX_SYMBOL : x);
 }
 
-/* Symbols of a column into q. */
+/* Symbols of a column into q: of the weights with the feedback so far, or as they are. */
 static void column_symbols(struct work *s, size_t place, size_t col)
 {
     const struct rd_matrix *m = s->m;
@@ -203,7 +233,9 @@ static void column_symbols(struct work *s, size_t place, size_t col)
     bool coded = m->states && !step_flag(m->cexp[col]);
     size_t n = 0;
     for (size_t i = 0; i < m->rows; i++) {
-        float x = (float)w[i] / (s->rstep[i] * s->cstep[col]);
+        bool as_is = m->rule == RD_OPEN && !m->f->dead[col];
+        float x = as_is ? m->w[i * m->cols + col] : (float)w[i];
+        x /= s->rstep[i] * s->cstep[col];
         if (coded && !step_flag(m->rexp[i]))
             s->x[n++] = x;
         else
@@ -355,11 +387,13 @@ double rd_matrix_bits(const struct rd_matrix *m, double c)
     return bits;
 }
 
-double rd_matrix_finest(const struct rd_matrix *m)
+void rd_matrix_range(const struct rd_matrix *m, double *finest, double *coarsest)
 {
-    double least = INFINITY, *row = malloc((m->rows + m->cols) * sizeof *row), *col;
+    double *row = malloc((m->rows + m->cols) * sizeof *row), *col;
+    *finest = INFINITY;
+    *coarsest = -INFINITY;
     if (!row)
-        return least;
+        return;
     col = row + m->rows;
     factors(m, row, col);
     for (size_t j = 0; j < m->cols; j++)
@@ -368,9 +402,12 @@ double rd_matrix_finest(const struct rd_matrix *m)
         double reach = 0;
         for (size_t j = 0; j < m->cols; j++)
             reach = fmax(reach, fabs((double)m->w[i * m->cols + j]) * col[j]);
-        reach *= from_quarters(-row[i]) / REACH;
-        least = reach > 0 && reach < least ? reach : least;
+        reach *= from_quarters(-row[i]);
+        if (!(reach > 0))
+            continue;
+        *finest = fmin(*finest, reach / REACH);
+        /* Half a step would do, were it not for feedback and for the rounding of exponents. */
+        *coarsest = fmax(*coarsest, reach * 16);
     }
     free(row);
-    return least;
 }

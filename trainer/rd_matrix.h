@@ -39,6 +39,21 @@ static inline double rd_exp2(double x)
     return kern_exp(x * 0x1.62e42fefa39efp-1);
 }
 
+/* RD_STEPS: the whole rule, or less of it, to see what each part is worth. */
+enum rd_steps {
+    RD_FISHER, /* the rule above */
+    RD_OPEN,   /* the same steps without feedback: every weight rounded for itself */
+    RD_COLUMN, /* the factors of columns; one f for all rows, their mean */
+    RD_MATRIX, /* one step for all elements; matrices differ as the rule has it */
+    RD_ROW,    /* the standard deviation of the row times c, nothing from data but the feedback: the
+                  rule of #1394 ("SDClip") */
+    RD_STEPS_COUNT
+};
+extern const char *const rd_steps_name[RD_STEPS_COUNT];
+
+/* rd_steps_parse - by name; RD_STEPS_COUNT when it is none. */
+enum rd_steps rd_steps_parse(const char *name);
+
 /* What is known of a matrix, and where its result goes. Nothing is owned. */
 struct rd_matrix {
     const char *name;
@@ -47,10 +62,10 @@ struct rd_matrix {
     const struct gptq_factor *f; /* of H, definite */
     const double *sense;         /* [rows] f_i, positive */
     size_t states;               /* 0: plain rounding */
-    bool flat;                   /* steps from the rows' standard deviations instead (ablation) */
-    int8_t *q, *rexp, *cexp;     /* [rows][cols], [rows], [cols] out */
-    float *step;                 /* [2] out */
-    float *back;                 /* [rows][cols] out: what the loader makes of it */
+    enum rd_steps rule;
+    int8_t *q, *rexp, *cexp; /* [rows][cols], [rows], [cols] out */
+    float *step;             /* [2] out */
+    float *back;             /* [rows][cols] out: what the loader makes of it */
 };
 
 struct rd_result {
@@ -70,8 +85,9 @@ enum err_code rd_matrix(const struct rd_matrix *m, double c, struct rd_result *o
  * rows; for a first guess. */
 double rd_matrix_bits(const struct rd_matrix *m, double c);
 
-/* rd_matrix_finest - the constant below which no row's steps get any finer, because symbols would
- * not reach its largest weight; INFINITY when there is none. */
-double rd_matrix_finest(const struct rd_matrix *m);
+/* rd_matrix_range - the constant below which no row's steps get any finer, because symbols would
+ * not reach its largest weight, and one above which all symbols are 0. Infinities (the empty range)
+ * when all weights are 0. */
+void rd_matrix_range(const struct rd_matrix *m, double *finest, double *coarsest);
 
 #endif

@@ -102,7 +102,7 @@ static enum err_code add_matrix(struct rd_model *d, struct rd_item *t, int8_t *b
     t->m.step = t->step;
     t->m.sense = t->sense;
     t->m.states = (size_t)d->r->rd_states;
-    t->m.flat = !strcmp(d->r->rd_steps, "row");
+    t->m.rule = rd_steps_parse(d->r->rd_steps);
     t->m.back = d->back + p->at;
     shape_of(add_view(d, p, ".q", ST_I8, t->m.q, p->size), p);
     add_view(d, p, ".rexp", ST_I8, t->m.rexp, rows);
@@ -445,7 +445,7 @@ uint64_t rd_model_fixed(const struct rd_model *d)
 {
     double bytes = OVERHEAD + 2 * (double)d->halves;
     for (size_t i = 0; i < d->count; i++)
-        bytes += 0.6 * (double)(d->item[i].m.rows + d->item[i].m.cols); /* 5 bits an exponent */
+        bytes += RD_EXPONENT_BYTES * (double)(d->item[i].m.rows + d->item[i].m.cols);
     return (uint64_t)bytes;
 }
 

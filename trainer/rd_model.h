@@ -14,6 +14,9 @@ enum rd_group { RD_TABLE, RD_QKV, RD_OUT, RD_UP, RD_DOWN, RD_OTHER, RD_GROUPS };
 
 enum { RD_NAME = sizeof((struct gpt_param *)0)->name + 8 };
 
+/* What a step exponent takes, coded: about 5 bits. */
+#define RD_EXPONENT_BYTES 0.6
+
 /* One parameter: a matrix, or half floats when m.w is NULL. */
 struct rd_item {
     const struct gpt_param *p;

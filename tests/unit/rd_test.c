@@ -1,7 +1,8 @@
 /*
  * rd_test.c - exists for a file that is larger than it may be or smaller than it could be, for
  * sensitivities that have nothing to do with what errors really cost, for files that depend on the
- * number of threads, and for a target that is too small and goes unnoticed.
+ * number of threads, for a target that is too small and goes unnoticed, and for a table for
+ * programs that they cannot read.
  */
 #include <math.h>
 
@@ -86,6 +87,9 @@ static void test_target(void **state)
         {"RD_TARGET_BYTES=50000\nRD_STATES=0\n", 50000},
         {"RD_TARGET_BYTES=45000\nRD_STATES=256\nRD_TUNE=0\n", 45000},
         {"RD_TARGET_BYTES=45000\nRD_STEPS=row\nRD_EMBED_SHARE=0.5\n", 45000},
+        {"RD_TARGET_BYTES=45000\nRD_STEPS=open\n", 45000},
+        {"RD_TARGET_BYTES=45000\nRD_STEPS=column\n", 45000},
+        {"RD_TARGET_BYTES=45000\nRD_STEPS=matrix\nRD_STATES=8\n", 45000},
         {"RD_TARGET_BYTES=48000\nTIE_EMBEDDINGS=1\nNUM_LAYERS=2\n", 48000},
         {"RD_TARGET_BYTES=40000\nBIGRAM_VOCAB_SIZE=64\nBIGRAM_DIM=16\nEMBED_BF16=1\n", 40000},
     };
@@ -105,6 +109,48 @@ static void test_target(void **state)
                      rep.rd.damage);
         quant_report_free(&rep);
     }
+}
+
+/* The table for programs: every tensor once, as many fields as the columns have. */
+static void test_report(void **state)
+{
+    (void)state;
+    struct quant_report rep = {0};
+    struct err e = {0};
+    char *text = NULL, *at;
+    size_t n, lines = 0, tabs = 0;
+    double bytes = 0;
+    if (quantise("RD_TARGET_BYTES=40000\n", 2, util_path("q.safetensors"), &rep, &e))
+        fail_msg("%s", e.msg);
+    FILE *f = open_memstream(&text, &n);
+    assert_non_null(f);
+    quant_report_write(&rep, f);
+    fclose(f);
+    assert_memory_equal(text, "# pgolf quantisation 1\n", 23);
+    assert_non_null(strstr(text, "\n# quantizer\trd\n"));
+    assert_non_null(strstr(text, "\n# target\t40000\n"));
+    for (char *line = text; (at = strchr(line, '\n')); line = at + 1) {
+        size_t have = 0;
+        *at = 0;
+        if (*line == '#')
+            continue;
+        for (const char *p = line; *p; p++)
+            have += *p == '\t';
+        if (!tabs)
+            tabs = have;
+        else if (have != tabs || strtod(strchr(line, '\t'), NULL) <= 0)
+            fail_msg("%s", line);
+        else
+            bytes += strtod(strchr(strchr(strchr(line, '\t') + 1, '\t') + 1, '\t'), NULL);
+        lines++;
+    }
+    assert_int_equal(tabs, 10);
+    assert_int_equal(lines, rep.rd.count + 1);
+    if (!(fabs(bytes - (double)rep.rd.bytes) < 2500)) /* REST, and what the coder gains and costs */
+        fail_msg("%g bytes in the table, %llu in the file", bytes,
+                 (unsigned long long)rep.rd.bytes);
+    free(text);
+    quant_report_free(&rep);
 }
 
 static void test_threads(void **state)
@@ -140,7 +186,7 @@ static void test_refused(void **state)
     } cases[] = {
         {"", "RD_TARGET_BYTES", ERR_USAGE},
         {"RD_TARGET_BYTES=40000\nRD_STATES=12\n", "RD_STATES=12", ERR_USAGE},
-        {"RD_TARGET_BYTES=40000\nRD_STEPS=column\n", "fisher or row", ERR_USAGE},
+        {"RD_TARGET_BYTES=40000\nRD_STEPS=columns\n", "fisher, open, column", ERR_USAGE},
         {"RD_TARGET_BYTES=40000\nRD_KL_TOKENS=0\n", "RD_KL_TOKENS", ERR_USAGE},
         {"RD_TARGET_BYTES=40000\nRD_EMBED_SHARE=-1\n", "RD_EMBED_SHARE", ERR_USAGE},
         {"RD_TARGET_BYTES=1500\n", "over the target of 1500", ERR_RESOURCE},
@@ -220,9 +266,9 @@ static void test_sensitivity(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_target),      cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_finest),
-        cmocka_unit_test(test_sensitivity),
+        cmocka_unit_test(test_target),  cmocka_unit_test(test_report),
+        cmocka_unit_test(test_threads), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_finest),  cmocka_unit_test(test_sensitivity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,8 @@
 /*
  * train_gptq_test.c - exists for a run whose calibration depends on more than the recipe: on the
  * number of threads, on having been resumed, on whether `trainer` or `packer quantize` did it; and
- * for GPTQ_DATA=continue that quietly starts from the beginning.
+ * for GPTQ_DATA=continue that quietly starts from the beginning; and for a log that calls a model
+ * of QUANTIZER=rd int6.
  */
 #include "tests/unit/train_run.h"
 #include "trainer/quant.h"
@@ -105,11 +106,42 @@ static void continues(void **state)
     }
 }
 
+/* QUANTIZER=rd at the end of a run: no line of the log speaks of integers of so many bits. */
+static void says_rd(void **state)
+{
+    static const char *const set[] = {"QUANTIZER=rd",        "RD_TARGET_BYTES=54000",
+                                      "RD_CALIB_TOKENS=256", "RD_KL_TOKENS=64",
+                                      "RD_STATES=8",         NULL};
+    static const char *const lines[] = {
+        "rd:calibrated with 256 tokens, divergences of 64 tokens",
+        "bytes (estimate) target:54000",
+        "Serialized model rd+safetensors: ",
+        "final_rd_roundtrip val_loss:",
+        "final_rd_roundtrip_exact val_loss:",
+        "left to packer quantize",
+    };
+    static const char *const not [] = {"gptq:", "int6", "int8"};
+    struct toy_train t;
+    (void)state;
+    toy_begin(&t, set);
+    run(&t, "rd", 2, false);
+    char *log = toy_log(&t, "rd"), *result = strstr(log, "\nrd:calibrated");
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        if (!strstr(log, lines[i]))
+            fail_msg("the log has no line with %s", lines[i]);
+    for (size_t i = 0; i < sizeof not / sizeof *not ; i++)
+        if (strstr(result, not [i]))
+            fail_msg("the log says %s", not [i]);
+    free(log);
+    toy_end(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calibrates),
         cmocka_unit_test(continues),
+        cmocka_unit_test(says_rd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
