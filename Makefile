@@ -201,14 +201,14 @@ e2e: all                ## end-to-end tests: programs, damage, instruction sets,
 	    BIN=$(BIN) B=$(B) bash $$t || { echo "FAILED: $$t"; exit 1; }; done
 
 asan:                   ## the unit tests again under AddressSanitizer and UBSan
-	$(Q)$(MAKE) --no-print-directory B=$(B)/asan BIN=$(B)/asan/bin \
+	$(Q)$(MAKE) --no-print-directory CUDA=0 B=$(B)/asan BIN=$(B)/asan/bin \
 	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit
 
 # libFuzzer targets for every reader; tests/fuzz/corpus.c makes what they start from.
 FUZZ := $(patsubst tests/fuzz/%_fuzz.c,%,$(wildcard tests/fuzz/*_fuzz.c))
 SECONDS ?= 60
 fuzz:                   ## fuzz every reader for SECONDS=60 each (needs clang)
-	$(Q)$(MAKE) --no-print-directory CC=clang B=$(B)/fuzz BIN=$(B)/fuzz/bin \
+	$(Q)$(MAKE) --no-print-directory CUDA=0 CC=clang B=$(B)/fuzz BIN=$(B)/fuzz/bin \
 	    SAN="-fsanitize=fuzzer-no-link,address,undefined" $(FUZZ:%=$(B)/fuzz/fuzz/%)
 	$(Q)$(MAKE) --no-print-directory $(B)/tests/corpus && $(B)/tests/corpus $(B)/fuzz/corpus
 	$(Q)for t in $(FUZZ); do mkdir -p $(B)/fuzz/corpus/$$t; echo "== fuzz $$t"; \
