@@ -144,7 +144,7 @@ static double next_trial(const struct rd_model *d, struct search *s, double x, d
     return to <= low || to >= high || (both && slow) ? (low + high) / 2 : to;
 }
 
-/* The constant at which the file is just within the target: three or four trials. */
+/* The constant at which the file is just within the target: three to five trials. */
 static enum err_code find_constant(struct rd_model *d, uint64_t target, double fixed,
                                    struct search *s, struct err *e)
 {
