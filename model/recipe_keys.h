@@ -168,7 +168,9 @@
     K(INT, RD_TARGET_BYTES, rd_target_bytes, 0, "rd: bytes that the finished file may have")       \
     K(INT, RD_STATES, rd_states, 256, "rd: states of the trellis, 4 to 256; 0: plain rounding")    \
     K(STR, RD_STEPS, rd_steps, "fisher",                                                           \
-      "rd: steps from what errors cost (fisher) or from the rows' deviations (row)")               \
+      "rd: steps from all that errors cost (fisher), or for comparison without a part of it: "     \
+      "open (no "                                                                                  \
+      "feedback), column, matrix or row")                                                          \
     K(INT, RD_TUNE, rd_tune, 1, "rd: 1: steps of each kind of matrix tuned on the divergence")     \
     K(NUM, RD_EMBED_SHARE, rd_embed_share, 0,                                                      \
       "rd: multiplier of the steps of embedding and head; 0: as RD_TUNE has it")                   \

@@ -80,7 +80,7 @@ static size_t most_windows(const struct probe_trial *t)
 }
 
 /* What the budget allows, in runs: all candidates at every place; else, of a submission of ours,
- * all at one place and samples at the others; on a shorter stream when it must be. */
+ * all at one place and samples at the others, one at least; on a shorter stream when it must be. */
 static enum err_code plan_sums(struct probe_trial *t, struct sums *u, bool *stop, struct err *e)
 {
     struct probe *p = t->p;
@@ -101,6 +101,8 @@ static enum err_code plan_sums(struct probe_trial *t, struct sums *u, bool *stop
         if (runs >= least || u->windows == 1)
             break;
     }
+    if (ours && runs < least) /* a verdict needs one sample, whatever the machine */
+        runs = least;
     u->full = runs / vocab < want ? runs / vocab : want;
     if (ours && u->full < want) {
         u->full = u->full > 0;
