@@ -249,10 +249,11 @@ static void arrays(void)
 
 static void packings(void)
 {
+    static const size_t bytes[] = {8, 6, 8, 10, 16}; /* that each of them needs */
     for (uint8_t how = 0; how < 5; how++) {
         const uint8_t data[] = {16, 0, how, 6, 0x55, 0x66, 0x77, 1, 2, 3, 4, 5, 6, 7, 8, 9};
         char name[2] = {(char)('0' + how), 0};
-        put("unpack", name, data, how ? how == 4 ? 16 : 4 + 2 * how : 8);
+        put("unpack", name, data, bytes[how]);
     }
 }
 
