@@ -183,7 +183,7 @@ $(UNIT_T): $(B)/%: $(B)/obj/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $^ -lcmocka $(LDLIBS) -o $@
 
-unit: $(UNIT_T)         ## unit tests (cmocka)
+unit: $(UNIT_T) $(B)/tests/corpus     ## unit tests (cmocka); what fuzzing starts from must compile too
 	$(Q)for t in $(UNIT_T); do STUB_LOADER=$(B)/stub/loader $$t || { echo "FAILED: $$t"; exit 1; }; done
 
 $(B)/tests/parity: $(call obj,$(PARITY)) $(LIB)
