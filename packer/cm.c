@@ -1,10 +1,5 @@
 /*
- * cm.c - see cm.h: the encoder to stub/cm_dec.c.
- *
- * The arithmetic coder keeps 32 bits of range; `low` needs one bit more for the
- * carry, which may still change bytes that are decided otherwise: the last such
- * byte is held back, with the 0xFF bytes after it that a carry would run
- * through. After the coder in Igor Pavlov's LZMA SDK (public domain).
+ * cm.c - see cm.h: the encoder to stub/cm_dec.c. The bits go through packer/range_out.h.
  */
 #include "packer/cm.h"
 
@@ -14,44 +9,13 @@
 #include "kernels/cpu/pool.h"
 #include "model/reader.h"
 #include "packer/code.h"
+#include "packer/range_out.h"
 #include "stub/cm_dec.h"
 #include "stub/weights_dec.h"
 
-struct cm_out {
-    uint8_t *out;
-    size_t size, cap; /* size may exceed cap: then nothing more is stored */
-    uint64_t low;
-    uint32_t range;
-    uint8_t held;
-    size_t run; /* bytes held back: `held` and run - 1 bytes 0xFF */
-    bool begun; /* the first byte held is a 0 before the stream, which is left out */
-};
-
-static void put(struct cm_out *c, uint8_t byte)
-{
-    if (c->begun && c->size < c->cap)
-        c->out[c->size] = byte;
-    c->size += c->begun;
-    c->begun = true;
-}
-
-static void shift_out(struct cm_out *c)
-{
-    if (c->low < 0xFF000000u || c->low > UINT32_MAX) {
-        uint8_t carry = (uint8_t)(c->low >> 32);
-        put(c, (uint8_t)(c->held + carry));
-        for (; c->run > 1; c->run--)
-            put(c, (uint8_t)(0xFF + carry));
-        c->held = (uint8_t)(c->low >> 24);
-        c->run = 0;
-    }
-    c->run++;
-    c->low = (c->low & 0x00FFFFFF) << 8;
-}
-
 static unsigned cm_code(void *coder, uint32_t p, unsigned bit)
 {
-    struct cm_out *c = coder;
+    struct range_out *c = coder;
     uint32_t bound = (uint32_t)((uint64_t)c->range * p >> 16);
     if (bit) {
         c->range = bound;
@@ -59,8 +23,7 @@ static unsigned cm_code(void *coder, uint32_t p, unsigned bit)
         c->low += bound;
         c->range -= bound;
     }
-    for (; c->range < 1u << 24; c->range <<= 8)
-        shift_out(c);
+    range_normalise(c);
     return bit;
 }
 
@@ -73,8 +36,7 @@ enum {
 };
 _Static_assert((int)CM_STREAMS <= (int)CM_STREAMS_MAX, "more streams than the decoder takes");
 
-/* ---- what the encoder knows about a matrix before it begins
- * ---------------------------------- */
+/* ---- what the encoder knows about a matrix before it begins ---- */
 
 /* log2 of how many elements weigh as much as the knowledge that factors spread
  * by `variance`: an estimate of a mean |x| from n Gaussian elements has a
@@ -162,9 +124,7 @@ static void find_trellis(const uint8_t *payload, size_t n, const char *name, str
     x->cexp = (const int8_t *)c;
 }
 
-/* ---- streams
- * ---------------------------------------------------------------------------------
- */
+/* ---- streams ---- */
 
 /* One stream in the making, with all the memory that it takes: streams are made
  * at the same time. */
@@ -172,7 +132,7 @@ struct encoder {
     uint8_t *payload; /* shared; the walk writes what it reads */
     size_t n, elements;
     unsigned s, streams;
-    struct cm_out out;              /* its out is owned, and has `cap` bytes */
+    struct range_out out;           /* its out is owned, and has `cap` bytes */
     uint8_t *spare;                 /* [out.cap] output of a second try */
     struct cm_model *model, *other; /* other: for a second try */
     uint64_t *sums;                 /* rows and columns of the largest matrix */
@@ -201,7 +161,7 @@ static void encode_matrix(struct encoder *c, const struct tensor_view *t)
     survey_matrix(&x, c->sums);
     x.hint[HINT_CLASS] = class_of(c, &x);
     bool try = x.rows > x.cols && x.rows >= 256 && x.cols > CM_CHUNK && x.cols <= CM_WIDE;
-    struct cm_out before = c->out;
+    struct range_out before = c->out;
     if (try) {
         memcpy(c->other, c->model, sizeof *c->model);
     }
@@ -212,7 +172,7 @@ static void encode_matrix(struct encoder *c, const struct tensor_view *t)
 
     /* The same from the state before, with similar rows, behind the same number
      * of bytes. */
-    struct cm_out plain = c->out;
+    struct range_out plain = c->out;
     struct cm_model *model = c->model;
     size_t size = plain.size - before.size;
     c->out = before;
@@ -251,8 +211,7 @@ static void encode_stream(struct encoder *c)
             encode_matrix(c, &t);
         before += t.nbytes;
     }
-    for (int i = 0; i < 5; i++)
-        shift_out(&c->out);
+    range_finish(&c->out);
 }
 
 static void encode_task(void *ctx, size_t task, size_t thread)
@@ -264,7 +223,7 @@ static void encode_task(void *ctx, size_t task, size_t thread)
 static bool encoder_new(struct encoder *c, unsigned s, size_t bytes, size_t side)
 {
     c->s = s;
-    c->out = (struct cm_out){.cap = 2 * bytes + 4096, .range = UINT32_MAX, .run = 1};
+    c->out = (struct range_out){.cap = 2 * bytes + 4096, .range = UINT32_MAX, .run = 1};
     c->out.out = malloc(c->out.cap);
     c->spare = s ? malloc(c->out.cap) : NULL;
     c->model = malloc(sizeof *c->model);
@@ -282,8 +241,7 @@ static void encoder_free(struct encoder *c)
     free(c->sums);
 }
 
-/* ---- whole payloads
- * -------------------------------------------------------------------------- */
+/* ---- whole payloads ---- */
 
 /* A payload on its way. */
 struct job {
@@ -364,7 +322,7 @@ static bool assemble(struct coded *c, const struct job *j, const struct coded *h
     at += 8 + head->size;
     *at++ = (uint8_t)j->streams;
     for (unsigned s = 0; s <= j->streams; s++) {
-        const struct cm_out *o = &j->stream[s].out;
+        const struct range_out *o = &j->stream[s].out;
         put_le32(at, (uint32_t)o->size);
         memcpy(at + 4, o->out, o->size < o->cap ? o->size : o->cap);
         at += 4 + o->size;
