@@ -26,6 +26,7 @@
 #include "trainer/loader.h"
 #include "verify/script_facts.h"
 #include "verify/unwrap.h"
+#include "tests/unit/ptz_dumped.h"
 
 /* ---- the allocator that fails ---- */
 
@@ -451,29 +452,12 @@ static enum err_code parse_pickle(struct err *e)
  * exchanged. */
 static enum err_code read_tensors(struct err *e)
 {
-    static const char tensor[] =
-        "\x80\x04}X\x01\x00\x00\x00xctorch._utils\n_rebuild_tensor_v2\n(ctorch.storag"
-        "e\n_load_from_bytes\nB\xe9\x00\x00\x00\x80\x02\x8a\nl\xfc\x9c"
-        "F\xf9 j\xa8P"
-        "\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00(X\x10\x00\x00\x00protocol_versionq\x01"
-        "M\xe9\x03X\x0d\x00\x00\x00little_endianq\x02\x88X\n\x00\x00\x00type_sizesq"
-        "\x03}q\x04(X\x05\x00\x00\x00shortq\x05K\x02X\x03\x00\x00\x00intq\x06K\x04X"
-        "\x04\x00\x00\x00longq\x07K\x04uu.\x80\x02(X\x07\x00\x00\x00storageq\x00"
-        "ct"
-        "orch\nFloatStorage\nq\x01X\x01\x00\x00\x00"
-        "7q\x02X\x03\x00\x00\x00"
-        "cpuq"
-        "\x03K\x02Ntq\x04Q.\x80\x02]q\x00X\x01\x00\x00\x00"
-        "7q\x01"
-        "a.\x02\x00\x00"
-        "\x00\x00\x00\x00\x00\x00\x00\x80\x3f\x00\x00\x00@\x85RK\x00K\x02\x85K\x01"
-        "\x85\x89}tRs.";
     static const char array[] = "\x93NUMPY\x01\x00\x3e\x00{'descr': '|i1', 'fortran_order': True, "
                                 "'shape': (2, 2), }   \nabcd";
     const struct {
         const char *data, *key;
         size_t n;
-    } files[] = {{tensor, "x", sizeof tensor - 1}, {array, "array", sizeof array - 1}};
+    } files[] = {{ptz_dumped, "x", sizeof ptz_dumped - 1}, {array, "array", sizeof array - 1}};
     enum err_code rc = ERR_OK;
     for (size_t i = 0; !rc && i < COUNT(files); i++) {
         struct ptz p;

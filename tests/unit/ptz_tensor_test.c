@@ -9,6 +9,7 @@
 #include "packer/ptz_read.h"
 #include "packer/ptz_zip_write.h"
 #include "tests/unit/util.h"
+#include "tests/unit/ptz_dumped.h"
 
 enum { LIMIT = 1 << 16 };
 
@@ -147,34 +148,15 @@ static void float8_at_the_limit(void **state)
 
 /* ---- tensors pickled without torch.save ---- */
 
-/* {"x": tensor([1., 2.])}: the storage is a file of its own, as bytes. */
-static const char dumped[] =
-    "\x80\x04}X\x01\x00\x00\x00xctorch._utils\n_rebuild_tensor_v2\n(ctorch.storag"
-    "e\n_load_from_bytes\nB\xe9\x00\x00\x00\x80\x02\x8a\nl\xfc\x9c"
-    "F\xf9 j\xa8P"
-    "\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00(X\x10\x00\x00\x00protocol_versionq\x01"
-    "M\xe9\x03X\x0d\x00\x00\x00little_endianq\x02\x88X\n\x00\x00\x00type_sizesq"
-    "\x03}q\x04(X\x05\x00\x00\x00shortq\x05K\x02X\x03\x00\x00\x00intq\x06K\x04X"
-    "\x04\x00\x00\x00longq\x07K\x04uu.\x80\x02(X\x07\x00\x00\x00storageq\x00"
-    "ct"
-    "orch\nFloatStorage\nq\x01X\x01\x00\x00\x00"
-    "7q\x02X\x03\x00\x00\x00"
-    "cpuq"
-    "\x03K\x02Ntq\x04Q.\x80\x02]q\x00X\x01\x00\x00\x00"
-    "7q\x01"
-    "a.\x02\x00\x00"
-    "\x00\x00\x00\x00\x00\x00\x00\x80\x3f\x00\x00\x00@\x85RK\x00K\x02\x85K\x01"
-    "\x85\x89}tRs.";
-
 static void storage_in_bytes(void **state)
 {
-    struct guarded g = guarded_new(dumped, sizeof dumped - 1);
+    struct guarded g = guarded_new(ptz_dumped, sizeof ptz_dumped - 1);
     static const float want[] = {1, 2};
     struct ptz p;
     struct tensor_view t;
     struct err e = {0};
     (void)state;
-    EXPECT("file", ERR_OK, "", ptz_parse(&p, g.p, sizeof dumped - 1, LIMIT, "file", &e), e);
+    EXPECT("file", ERR_OK, "", ptz_parse(&p, g.p, sizeof ptz_dumped - 1, LIMIT, "file", &e), e);
     EXPECT("x", ERR_OK, "", ptz_tensor(&p, pickle_get(p.root, "x"), "x", &t, &e), e);
     assert_true(t.dtype == ST_F32 && t.nbytes == sizeof want);
     assert_memory_equal(t.data, want, sizeof want);
@@ -185,10 +167,10 @@ static void storage_in_bytes(void **state)
 /* A bit anywhere in either file. */
 static void storage_in_damaged_bytes(void **state)
 {
-    size_t n = sizeof dumped - 1;
+    size_t n = sizeof ptz_dumped - 1;
     (void)state;
     for (size_t bit = 0; bit < 8 * n; bit++) {
-        struct guarded g = guarded_new(dumped, n);
+        struct guarded g = guarded_new(ptz_dumped, n);
         struct ptz p;
         struct tensor_view t;
         struct err e = {0};
