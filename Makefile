@@ -239,6 +239,13 @@ $(B)/bench/%: $(B)/obj/bench/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $^ -lopenblas $(LDLIBS) -o $@
 
+bench-gpu: $(B)/bench/gpu ## operations, steps and windows on a card beside ceilings and PyTorch (bench/README.md)
+	$(Q)B=$(B) bash bench/gpu.sh
+
+$(B)/bench/gpu: $(call obj,$(wildcard bench/gpu*.c)) $(LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $^ $(LDLIBS_CUDA) -pthread -lm -o $@
+
 test-gpu: $(GPU_T)      ## everything that needs a graphics card, in one command; needs the CUDA toolkit
 	$(Q)B=$(B) BIN=$(BIN) bash tests/gpu/run.sh
 
@@ -288,6 +295,6 @@ help:                   ## this list
 clean:                  ## remove what make made
 	rm -rf build bin out
 
-.PHONY: all demo test test-gpu check unit parity e2e asan fuzz full-size twins ablate bench size install deps deps-demo deps-test help clean
+.PHONY: all demo test test-gpu bench-gpu check unit parity e2e asan fuzz full-size twins ablate bench size install deps deps-demo deps-test help clean
 .PRECIOUS: $(B)/obj/%.o
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,10 +1,12 @@
-"""The peer of bench/README.md: the same models in PyTorch on the CPU, fp32.
+"""The peer of bench/README.md: the same models in PyTorch, fp32 on the CPU, or as the records do it on a card.
 
-    torch_peer.py train MODEL BATCH STEPS THREADS [compile]
-    torch_peer.py slide MODEL STRIDE WINDOWS THREADS BATCH [compile]
-    torch_peer.py slot  MODEL STRIDE WINDOWS THREADS BATCH [compile]
+    torch_peer.py train MODEL BATCH STEPS THREADS [MICROS] [compile] [cuda]
+    torch_peer.py slide MODEL STRIDE WINDOWS THREADS BATCH [compile] [cuda]
+    torch_peer.py slot  MODEL STRIDE WINDOWS THREADS BATCH [compile] [cuda]
 
-MODEL is one of MODELS below, at full size, depth recurrence active. `train` times whole optimiser steps:
+With `cuda` forward and backward run under bf16 autocast, Newton-Schulz in bf16, and MICROS batches make a step.
+
+MODEL is one of MODELS below, at full size, depth recurrence active (not in training with `cuda`: as a run begins). `train` times whole optimiser steps:
 forward, backward, clipping, Muon on matrices, fused AdamW on the rest, the average of the weights. `slide`
 times scoring the last STRIDE positions of each window the way the records' loop does it: the whole window
 through the model, logits at every position, the loss of the scored ones kept. `slot` is the loop of PR #1263
@@ -163,6 +165,7 @@ def newton_schulz(x, row_norm):
     """x: all matrices of one shape, [n, rows, cols], as the records batch them."""
     if row_norm:
         x = x / x.norm(dim=-1, keepdim=True).clamp_min(1e-7)
+    x = x.bfloat16() if x.is_cuda else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x
@@ -189,13 +192,23 @@ class Muon:
             g = [p.grad for p in ps]
             torch._foreach_mul_(bufs, mom)
             torch._foreach_add_(bufs, g)
-            x = self.ns(torch.stack(torch._foreach_add(g, bufs, alpha=mom)), self.c.row_norm)
+            x = self.ns(torch.stack(torch._foreach_add(g, bufs, alpha=mom)), self.c.row_norm).float()
             if self.c.wd[0]:
                 torch._foreach_mul_(ps, 1 - lr * self.c.wd[0])
             torch._foreach_add_(ps, list(x.unbind()), alpha=-lr * max(1, ps[0].size(0) / ps[0].size(1)) ** 0.5)
 
 
-def train(c, batch, steps, threads):
+def now():
+    if cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def mixed():
+    return torch.autocast("cuda", torch.bfloat16, enabled=cuda)
+
+
+def train(c, batch, steps, threads, micros=1):
     m = Model(c)
     mats = [p for n, p in m.named_parameters() if p.ndim == 2 and ("blocks" in n or "proj" in n) and "mix" not in n]
     ids = {id(p) for p in mats}
@@ -208,10 +221,12 @@ def train(c, batch, steps, threads):
     for batched in (False, True):
         muon, times = Muon(mats, c, batched, ns), []
         for i in range(steps + 2):
-            x = torch.randint(c.vocab, (batch, c.t + 1))
-            s = time.perf_counter()
-            loss = f(x[:, :-1], x[:, 1:], "mean")
-            loss.backward()
+            xs = [torch.randint(c.vocab, (batch, c.t + 1)) for _ in range(micros)]
+            s = now()
+            for x in xs:
+                with mixed():
+                    loss = f(x[:, :-1], x[:, 1:], "mean") / micros
+                loss.backward()
             with torch.no_grad():
                 if c.clip:
                     torch.nn.utils.clip_grad_norm_(params, c.clip)
@@ -221,7 +236,7 @@ def train(c, batch, steps, threads):
                     torch._foreach_lerp_(ema, params, 1 - c.ema)
             m.zero_grad(set_to_none=True)
             if i >= 2:
-                times.append(time.perf_counter() - s)
+                times.append(now() - s)
         if best is None or min(times) < min(best):
             best = times
     report(best, "step")
@@ -238,12 +253,12 @@ def slide(c, stride, windows, threads, batch):
     f = torch.compile(m) if use_compile else m
     stream = torch.randint(c.vocab, (c.t + stride * (windows + 2 * batch) + 1,))
     times, total = [], 0.0
-    with torch.inference_mode():
+    with torch.inference_mode(), mixed():
         for i in range(0, windows + batch, batch):
             x, y = windows_of(stream, i, batch, c, stride)
-            s = time.perf_counter()
+            s = now()
             total += f(x, y, "none").view(batch, c.t)[:, -stride:].to(torch.float64).sum().item()
-            times.append((time.perf_counter() - s) / batch)
+            times.append((now() - s) / batch)
     report(times[1:], "window")
     assert math.isfinite(total)
 
@@ -259,8 +274,8 @@ def slot(c, stride, windows, threads, batch, steps=16, lr_max=0.008, lr_min=0.00
     times, total = [], 0.0
     for i in range(0, windows + batch, batch):
         x, y = windows_of(stream, i, batch, c, stride)
-        s = time.perf_counter()
-        with torch.no_grad():
+        s = now()
+        with torch.no_grad(), mixed():
             h = hidden(x)
         delta = torch.zeros(batch, 1, c.dim, requires_grad=True)
         bias = torch.zeros(batch, 1, c.vocab, requires_grad=True)
@@ -268,13 +283,14 @@ def slot(c, stride, windows, threads, batch, steps=16, lr_max=0.008, lr_min=0.00
         for k in range(steps):
             opt.param_groups[0]["lr"] = lr_min + 0.5 * (lr_max - lr_min) * (1 + math.cos(math.pi * k / steps))
             opt.zero_grad()
-            nll = loss_of(h + delta, m.emb.weight, bias, y, "none").view(batch, c.t)
+            with mixed():
+                nll = loss_of(h + delta, m.emb.weight, bias, y, "none").view(batch, c.t)
             ((nll * mask).sum() / mask.sum()).backward()
             opt.step()
-        with torch.no_grad():
+        with torch.no_grad(), mixed():
             nll = loss_of(h + delta, m.emb.weight, bias, y, "none").view(batch, c.t)
             total += nll[:, -stride:].to(torch.float64).sum().item()
-        times.append((time.perf_counter() - s) / batch)
+        times.append((now() - s) / batch)
     report(times[1:], "window")
     assert math.isfinite(total)
 
@@ -286,9 +302,13 @@ def report(times, unit):
 
 
 if __name__ == "__main__":
-    use_compile = "compile" in sys.argv
+    use_compile, cuda = "compile" in sys.argv, "cuda" in sys.argv
     mode, model = sys.argv[1:3]
-    nums = [int(a) for a in sys.argv[3:] if a != "compile"]
+    nums = [int(a) for a in sys.argv[3:] if a.isdigit()]
     torch.manual_seed(0)
+    if cuda:
+        torch.set_default_device("cuda")
+        if mode == "train":
+            MODELS["pr1296"]["recur"] = ()
     torch.set_num_threads(nums[2])
     {"train": train, "slide": slide, "slot": slot}[mode](SimpleNamespace(**MODELS[model]), *nums)

@@ -1,0 +1,435 @@
+/* gpu_ops.c - see gpu.h: ceilings, and the operations of a step of PR #1296 by themselves. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/gpu.h"
+
+enum { DIM = 512, KV = 256, HIDDEN = 2048, HEADS = 8, KV_HEADS = 4, HEAD_DIM = 64, ROPE = 16 };
+enum { VOCAB = 4096, LAYERS = 11, PARAMS = 34401372, STEPS = 5, ARRAYS = 8 };
+/* A step of the record: 786,432 tokens, whatever is measured at once. */
+enum { STEP_TOKENS = 786432 };
+
+/* n floats of the backend, uniform in [-size, size): one block of a million, over and over. */
+static float *filled(struct gpu *b, size_t n, unsigned seed, float size)
+{
+    enum { BLOCK = 1 << 20 };
+    static float host[BLOCK];
+    float *x = b->k->alloc(b->k, n * sizeof *x);
+    unsigned s = seed * 2654435761u + 1;
+    if (!x)
+        gpu_fail(ERR_RESOURCE, "no memory for the arrays");
+    for (size_t i = 0; i < BLOCK; i++) {
+        s = s * 1664525u + 1013904223u;
+        host[i] = size * ((float)(s >> 8) * 0x1p-23f - 1.0f);
+    }
+    for (size_t at = 0; at < n; at += BLOCK)
+        b->k->upload(b->k, x + at, host, (n - at < BLOCK ? n - at : BLOCK) * sizeof *x);
+    return x;
+}
+
+struct arrays {
+    float *a[ARRAYS];
+    size_t n; /* for passes over memory */
+    size_t rows, n_out, n_in;
+};
+
+static void fill(struct gpu *b, struct arrays *x, size_t count, size_t n, float size)
+{
+    *x = (struct arrays){.n = n};
+    for (size_t i = 0; i < count; i++)
+        x->a[i] = filled(b, n, (unsigned)i + 1, size);
+}
+
+static void release(struct gpu *b, struct arrays *x)
+{
+    for (size_t i = 0; i < ARRAYS; i++)
+        b->k->free(b->k, x->a[i]);
+}
+
+/* ---- ceilings ---- */
+
+static void run_linear(struct gpu *b, void *arg)
+{
+    struct arrays *x = arg;
+    b->k->linear_fwd(b->k, x->a[0], x->a[1], x->a[2], x->rows, x->n_out, x->n_in);
+}
+
+static void run_axpby(struct gpu *b, void *arg)
+{
+    struct arrays *x = arg;
+    b->k->axpby(b->k, x->a[0], x->a[1], x->n, 0.5f, 0.5f);
+}
+
+void gpu_ceilings(struct gpu *b, bool small)
+{
+    size_t side = small ? 1024 : 8192;
+    struct arrays x;
+    fill(b, &x, 3, side * side, 1);
+    x.rows = x.n_out = x.n_in = side;
+    double cube = 2.0 * (double)side * (double)side * (double)side;
+    b->flops = cube / gpu_time(b, run_linear, &x);
+    release(b, &x);
+    fill(b, &x, 2, (size_t)1 << (small ? 22 : 28), 1);
+    b->bytes = 12.0 * (double)x.n / gpu_time(b, run_axpby, &x);
+    release(b, &x);
+    printf("ceilings: product of %zu cubed %.1f TFLOP/s, memory %.2f TB/s\n", side,
+           b->flops * 1e-12, b->bytes * 1e-12);
+}
+
+/* ---- lines ---- */
+
+struct total {
+    double ms, floor; /* of a step */
+};
+
+/* One line. `calls` are those of a step's forward and backward at the full number of tokens, or,
+ * when !per_token, of its optimiser. */
+static void line(struct gpu *b, struct total *sum, const char *name, const char *shape, gpu_fn *fn,
+                 void *arg, double flops, double bytes, double calls, bool per_token)
+{
+    if (b->only && !strstr(name, b->only))
+        return;
+    double s = gpu_time(b, fn, arg), by_flops = flops / b->flops, by_bytes = bytes / b->bytes;
+    double floor = by_flops > by_bytes ? by_flops : by_bytes;
+    double step = 1e3 * calls * (per_token ? (double)STEP_TOKENS / (double)b->rows : 1);
+    printf("%-15s %-26s %9.3f %9.3f %6.2f %8.1f %7.2f %8.1f\n", name, shape, 1e3 * s, 1e3 * floor,
+           floor / s, flops / s * 1e-12, bytes / s * 1e-12, step * s);
+    fflush(stdout);
+    sum->ms += step * s;
+    sum->floor += step * floor;
+}
+
+/* ---- products ---- */
+
+static void run_act(struct gpu *b, void *arg)
+{
+    struct arrays *x = arg;
+    b->k->linear_act_fwd(b->k, x->a[0], x->a[3], x->a[1], x->a[2], x->rows, x->n_out, x->n_in,
+                         0.5f);
+}
+
+static void run_bwd_x(struct gpu *b, void *arg)
+{
+    struct arrays *x = arg;
+    b->k->linear_bwd_x(b->k, x->a[1], x->a[0], x->a[2], x->rows, x->n_out, x->n_in, false);
+}
+
+static void run_bwd_w(struct gpu *b, void *arg)
+{
+    struct arrays *x = arg;
+    b->k->linear_bwd_w(b->k, x->a[2], x->a[0], x->a[1], x->rows, x->n_out, x->n_in);
+}
+
+static void products(struct gpu *b, struct total *sum)
+{
+    static const struct {
+        const char *name;
+        size_t out, in;
+        bool act;
+        double calls;
+    } shapes[] = {
+        {"Q, O", DIM, DIM, false, 2 * LAYERS},
+        {"K, V", KV, DIM, false, 2 * LAYERS},
+        {"up", HIDDEN, DIM, true, LAYERS},
+        {"down", DIM, HIDDEN, false, LAYERS},
+    };
+    struct arrays x;
+    fill(b, &x, 4, b->rows * HIDDEN, 1);
+    x.rows = b->rows;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        double r = (double)b->rows, in = (double)shapes[i].in, out = (double)shapes[i].out;
+        double flops = 2 * r * in * out, bytes = 4 * (r * in + r * out + in * out);
+        char shape[64];
+        x.n_out = shapes[i].out;
+        x.n_in = shapes[i].in;
+        snprintf(shape, sizeof shape, "%s %zu x %zu -> %zu", shapes[i].name, b->rows, x.n_in,
+                 x.n_out);
+        if (shapes[i].act)
+            line(b, sum, "linear_act_fwd", shape, run_act, &x, flops, bytes + 4 * r * out,
+                 shapes[i].calls, true);
+        else
+            line(b, sum, "linear_fwd", shape, run_linear, &x, flops, bytes, shapes[i].calls, true);
+        line(b, sum, "linear_bwd_x", shape, run_bwd_x, &x, flops, bytes, shapes[i].calls, true);
+        line(b, sum, "linear_bwd_w", shape, run_bwd_w, &x, flops, bytes + 4 * in * out,
+             shapes[i].calls, true);
+    }
+    release(b, &x);
+}
+
+/* ---- attention and what surrounds it ---- */
+
+static void run_attn_fwd(struct gpu *b, void *arg)
+{
+    b->k->attn_fwd(b->k, arg);
+}
+
+static void run_attn_bwd(struct gpu *b, void *arg)
+{
+    b->k->attn_bwd(b->k, arg);
+}
+
+static void run_qk_fwd(struct gpu *b, void *arg)
+{
+    b->k->qk_fwd(b->k, arg);
+}
+
+static void run_qk_bwd(struct gpu *b, void *arg)
+{
+    b->k->qk_bwd(b->k, arg);
+}
+
+static void run_xsa_fwd(struct gpu *b, void *arg)
+{
+    b->k->xsa_fwd(b->k, arg);
+}
+
+static void run_xsa_bwd(struct gpu *b, void *arg)
+{
+    b->k->xsa_bwd(b->k, arg);
+}
+
+static void attention(struct gpu *b, struct total *sum)
+{
+    struct arrays x, one;
+    size_t n = b->rows * DIM, batch = b->rows / b->t;
+    double row = 4.0 * (double)n, half = row / 2;
+    double fwd = 4.0 * HEAD_DIM * HEADS * (double)b->rows * 0.5 * (double)(b->t + 1);
+    char shape[64];
+    fill(b, &x, 8, n, 1.7f);
+    fill(b, &one, 4, b->rows * HEADS, 1);
+    struct kern_attn a = {.o = x.a[0], .q = x.a[1], .k = x.a[2], .v = x.a[3], .do_ = x.a[4]};
+    a.dq = x.a[5];
+    a.dk = x.a[6];
+    a.dv = x.a[7];
+    a.lse = one.a[0];
+    a.batch = batch;
+    a.tq = a.tk = b->t;
+    a.heads = HEADS;
+    a.kv_heads = KV_HEADS;
+    a.head_dim = HEAD_DIM;
+    a.scale = 0.125f;
+    snprintf(shape, sizeof shape, "%zu x %zu, 8/4 x 64", batch, b->t);
+    line(b, sum, "attn_fwd", shape, run_attn_fwd, &a, fwd, 3 * row, LAYERS, true);
+    line(b, sum, "attn_bwd", shape, run_attn_bwd, &a, 2.5 * fwd, 6 * row, LAYERS, true);
+    struct kern_qk q = {.y = x.a[0], .x = x.a[1], .dy = x.a[2], .dx = x.a[3], .rstd = one.a[0]};
+    q.gain = one.a[1];
+    q.dgain = one.a[2];
+    q.cos = one.a[3];
+    q.sin = one.a[3];
+    q.rows = b->rows;
+    q.t = b->t;
+    q.head_dim = HEAD_DIM;
+    q.rope_dims = ROPE;
+    q.eps = 1e-6f;
+    q.heads = HEADS;
+    line(b, sum, "qk_fwd", "queries", run_qk_fwd, &q, 0, 2 * row, LAYERS, true);
+    line(b, sum, "qk_bwd", "queries", run_qk_bwd, &q, 0, 3 * row, LAYERS, true);
+    q.heads = KV_HEADS;
+    line(b, sum, "qk_fwd", "keys", run_qk_fwd, &q, 0, 2 * half, LAYERS, true);
+    line(b, sum, "qk_bwd", "keys", run_qk_bwd, &q, 0, 3 * half, LAYERS, true);
+    struct kern_xsa s = {.y = x.a[0], .o = x.a[1], .v = x.a[2], .dy = x.a[3], .do_ = x.a[4]};
+    s.dv = x.a[5];
+    s.rows = b->rows;
+    s.heads = HEADS;
+    s.kv_heads = KV_HEADS;
+    s.head_dim = HEAD_DIM;
+    line(b, sum, "xsa_fwd", "8/4 x 64", run_xsa_fwd, &s, 0, 2 * row + half, LAYERS, true);
+    line(b, sum, "xsa_bwd", "8/4 x 64", run_xsa_bwd, &s, 0, 3 * row + 2 * half, LAYERS, true);
+    release(b, &x);
+    release(b, &one);
+}
+
+/* ---- residual stream, embedding, head ---- */
+
+static void run_combine_fwd(struct gpu *b, void *arg)
+{
+    b->k->combine_fwd(b->k, arg);
+}
+
+static void run_combine_bwd(struct gpu *b, void *arg)
+{
+    b->k->combine_bwd(b->k, arg);
+}
+
+static void run_mul(struct gpu *b, void *arg)
+{
+    struct arrays *x = arg;
+    b->k->mul(b->k, x->a[0], x->a[1], x->a[2], x->n);
+}
+
+/* Per layer: one combine that only mixes (resid_mix with x0), two that add and norm. */
+static void residual(struct gpu *b, struct total *sum)
+{
+    struct arrays x, one;
+    double row = 4.0 * (double)b->rows * DIM;
+    fill(b, &x, 8, b->rows * DIM, 1);
+    fill(b, &one, 5, b->rows, 1);
+    struct kern_combine c = {.y = x.a[0], .n = x.a[1], .x0 = x.a[2], .x1 = x.a[3], .dy = x.a[4]};
+    c.dn = x.a[5];
+    c.dx0 = x.a[6];
+    c.dx1 = x.a[7];
+    c.rstd = one.a[0];
+    c.c0 = one.a[1];
+    c.c1 = one.a[2];
+    c.dc0 = one.a[3];
+    c.dc1 = one.a[4];
+    c.rows = b->rows;
+    c.dim = DIM;
+    c.eps = 1e-6f;
+    c.gain = 1;
+    line(b, sum, "combine_fwd", "two in, sum and norm out", run_combine_fwd, &c, 0, 4 * row,
+         2 * LAYERS, true);
+    line(b, sum, "combine_bwd", "two in, sum and norm out", run_combine_bwd, &c, 0, 6 * row,
+         2 * LAYERS, true);
+    c.n = NULL;
+    c.dn = NULL;
+    line(b, sum, "combine_fwd", "two in, sum out", run_combine_fwd, &c, 0, 3 * row, LAYERS, true);
+    line(b, sum, "combine_bwd", "two in, sum out", run_combine_bwd, &c, 0, 5 * row, LAYERS, true);
+    release(b, &x);
+    release(b, &one);
+    fill(b, &x, 3, b->rows * HIDDEN, 1);
+    line(b, sum, "mul", "gradient of LeakyReLU^2", run_mul, &x, 0, 12.0 * (double)x.n, LAYERS,
+         true);
+    release(b, &x);
+}
+
+struct embed_arg {
+    float *table, *y;
+    uint16_t *ids;
+};
+
+static void run_embed_fwd(struct gpu *b, void *arg)
+{
+    struct embed_arg *a = arg;
+    b->k->embed_fwd(b->k, a->y, a->table, a->ids, b->rows, DIM);
+}
+
+static void run_embed_bwd(struct gpu *b, void *arg)
+{
+    struct embed_arg *a = arg;
+    b->k->embed_bwd(b->k, a->table, a->y, a->ids, b->rows, DIM, VOCAB);
+}
+
+static void run_head_fwd(struct gpu *b, void *arg)
+{
+    b->k->head_fwd(b->k, arg);
+}
+
+static void run_head_bwd(struct gpu *b, void *arg)
+{
+    b->k->head_bwd(b->k, arg);
+}
+
+static void vocabulary(struct gpu *b, struct total *sum)
+{
+    struct arrays x, w, one;
+    double row = 4.0 * (double)b->rows * DIM, product = 2.0 * (double)b->rows * DIM * VOCAB;
+    size_t bytes = b->rows * sizeof(uint16_t);
+    uint16_t *host = malloc(bytes), *ids = b->k->alloc(b->k, bytes);
+    unsigned s = 1;
+    if (!host || !ids)
+        gpu_fail(ERR_RESOURCE, "no memory for the tokens");
+    for (size_t i = 0; i < b->rows; i++) {
+        s = s * 1664525u + 1013904223u;
+        host[i] = (uint16_t)((s >> 16) * (s >> 16 & 255) >> 8 & (VOCAB - 1));
+    }
+    b->k->upload(b->k, ids, host, bytes);
+    gpu_done(b);
+    free(host);
+    fill(b, &x, 2, b->rows * DIM, 1);
+    fill(b, &w, 2, VOCAB * DIM, 0.1f);
+    fill(b, &one, 2, b->rows, 1);
+    struct embed_arg e = {w.a[0], x.a[0], ids};
+    line(b, sum, "embed_fwd", "4096 x 512", run_embed_fwd, &e, 0, 2 * row, 1, true);
+    line(b, sum, "embed_bwd", "4096 x 512", run_embed_bwd, &e, 0, row, 1, true);
+    struct kern_head h = {
+        .nll = one.a[0], .lse = one.a[1], .h = x.a[0], .w = w.a[0], .target = ids};
+    h.rows = b->rows;
+    h.dim = DIM;
+    h.vocab = VOCAB;
+    h.cap = 30;
+    h.gscale = 1;
+    h.dh = x.a[1];
+    h.dw = w.a[1];
+    line(b, sum, "head_fwd", "512 -> 4096", run_head_fwd, &h, product, row, 1, true);
+    line(b, sum, "head_bwd", "512 -> 4096", run_head_bwd, &h, 3 * product, 2 * row, 1, true);
+    release(b, &x);
+    release(b, &w);
+    release(b, &one);
+    b->k->free(b->k, ids);
+}
+
+/* ---- optimiser ---- */
+
+static void run_ns(struct gpu *b, void *arg)
+{
+    b->k->newton_schulz(b->k, arg);
+}
+
+static void run_adamw(struct gpu *b, void *arg)
+{
+    b->k->adamw(b->k, arg);
+}
+
+static void run_sumsq(struct gpu *b, void *arg)
+{
+    struct arrays *x = arg;
+    b->k->sumsq(b->k, x->a[0], x->n);
+}
+
+/* All matrices of a shape at once, in place: what goes in next is what came out. */
+static void newton_schulz(struct gpu *b, struct total *sum, size_t rows, size_t cols, size_t count)
+{
+    float *x[2 * LAYERS];
+    struct kern_ns a = {.x = x, .count = count, .rows = rows, .cols = cols, .steps = STEPS};
+    double n = (double)(rows < cols ? rows : cols), len = (double)(rows < cols ? cols : rows);
+    char shape[64];
+    a.a = 3.4445f;
+    a.b = -4.7750f;
+    a.c = 2.0315f;
+    a.eps = 1e-7f;
+    for (unsigned i = 0; i < count; i++)
+        x[i] = filled(b, rows * cols, i + 1, 1);
+    snprintf(shape, sizeof shape, "%zu of %zu x %zu", count, rows, cols);
+    line(b, sum, "newton_schulz", shape, run_ns, &a,
+         (double)count * STEPS * (4 * n * n * len + 2 * n * n * n), 8.0 * (double)count * n * len,
+         1, false);
+    for (size_t i = 0; i < count; i++)
+        b->k->free(b->k, x[i]);
+}
+
+static void optimiser(struct gpu *b, struct total *sum)
+{
+    struct arrays x;
+    newton_schulz(b, sum, DIM, DIM, 2 * LAYERS);
+    newton_schulz(b, sum, KV, DIM, 2 * LAYERS);
+    newton_schulz(b, sum, HIDDEN, DIM, LAYERS);
+    newton_schulz(b, sum, DIM, HIDDEN, LAYERS);
+    fill(b, &x, 4, PARAMS, 1);
+    double block = 4.0 * PARAMS;
+    struct kern_adamw a = {.p = x.a[0], .m = x.a[1], .v = x.a[2], .g = x.a[3], .n = VOCAB * DIM};
+    a.step = 1;
+    a.b1 = 0.9f;
+    a.b2 = 0.95f;
+    a.eps = 1e-8f;
+    line(b, sum, "adamw", "the table", run_adamw, &a, 0, 28.0 * VOCAB * DIM, 1, false);
+    line(b, sum, "axpby", "momentum, update, average", run_axpby, &x, 0, 3 * block, 4, false);
+    line(b, sum, "sumsq", "norm of the gradient", run_sumsq, &x, 0, block, 1, false);
+    release(b, &x);
+}
+
+void gpu_ops(struct gpu *b)
+{
+    struct total sum = {0};
+    printf("%-15s %-26s %9s %9s %6s %8s %7s %8s\n", "operation", "shape", "ms", "floor ms", "ratio",
+           "TFLOP/s", "TB/s", "ms/step");
+    products(b, &sum);
+    attention(b, &sum);
+    residual(b, &sum);
+    vocabulary(b, &sum);
+    optimiser(b, &sum);
+    if (!b->only)
+        printf("%-15s %-26s %9s %9.1f %6.2f %8s %7s %8.1f\n", "in all", "786,432 tokens, 11 layers",
+               "", sum.floor, sum.floor / sum.ms, "", "", sum.ms);
+}
