@@ -56,6 +56,13 @@ static struct stored stored(const struct tensor_view *t, size_t count, const cha
     };
 }
 
+/* One scale per row, or one for each of several equal groups of a row's columns. */
+static bool scales_sound(const struct tensor_view *t, size_t rows, size_t size)
+{
+    size_t n = t ? t->shape[0] : 0;
+    return n && is_vector(t, ST_F16, n) && n % rows == 0 && size % n == 0;
+}
+
 /* X.step holds a number of states that has a code, or 0. */
 static bool states_sound(const struct tensor_view *step)
 {
@@ -73,21 +80,26 @@ static enum err_code check(const struct gpt_param *p, const struct stored *s, co
     if (!w == !q)
         return err_set(e, ERR_INPUT, "%s: tensor %s: %s", path, p->name,
                        w ? "there plain and as .q" : "missing");
+    if (s->step && (w || s->scale))
+        return err_set(e, ERR_INPUT, "%s: tensor %s: .step beside %s", path, p->name,
+                       w ? "plain numbers" : ".scale");
     if (!same_shape(p, w ? w : q))
         return err_set(e, ERR_INPUT,
                        "%s: tensor %s: the recipe's shape is %zu x %zu, the file's is another",
                        path, p->name, rows, cols);
     if (w && w->dtype != ST_F32 && w->dtype != ST_F16 && w->dtype != ST_BF16)
         return err_set(e, ERR_INPUT, "%s: tensor %s: must be F32, F16 or BF16", path, p->name);
-    if (q && s->step && !s->scale &&
+    if (s->step &&
         !(q->dtype == ST_I8 && is_vector(s->rexp, ST_I8, rows) && is_vector(s->cexp, ST_I8, cols) &&
           is_vector(s->step, ST_F32, 2) && states_sound(s->step)))
         return err_set(e, ERR_INPUT,
                        "%s: tensor %s: .q must be I8 with .rexp and .cexp I8, one per row and "
                        "column, and .step F32: a factor and 0, 4, 8, ... or %d states",
                        path, p->name, TRELLIS_STATES_MAX);
-    if (q && !(s->step && !s->scale) && (q->dtype != ST_I8 || !is_vector(s->scale, ST_F16, rows)))
-        return err_set(e, ERR_INPUT, "%s: tensor %s: .q must be I8 with .scale F16, one per row",
+    if (q && !s->step && (q->dtype != ST_I8 || !scales_sound(s->scale, rows, p->size)))
+        return err_set(e, ERR_INPUT,
+                       "%s: tensor %s: .q must be I8 with .scale F16, one per row or per group of "
+                       "a row",
                        path, p->name);
     return ERR_OK;
 }
@@ -98,25 +110,24 @@ static enum err_code load_one(const struct gpt *m, const struct gpt_param *p, fl
 {
     bool bf16 = m->r.embed_bf16 && p->cls == PARAM_EMBED;
     struct stored s = stored(t, count, p->name);
-    size_t rows = p->shape[0], cols = p->size / rows;
     enum err_code rc = IN_RUNNER ? ERR_OK : check(p, &s, path, e);
     if (rc)
         return rc;
-    bool rd = !s.w && !s.scale; /* NAME.q with step exponents (stub/trellis.h), not with a scale */
-    if (rd) {
+    if (s.step) { /* NAME.q with step exponents (stub/trellis.h), not with scales */
         struct dequant d = {.q = (const int8_t *)s.q->data,
                             .rexp = (const int8_t *)s.rexp->data,
                             .cexp = (const int8_t *)s.cexp->data,
-                            .rows = rows,
-                            .cols = cols,
+                            .rows = p->shape[0],
+                            .cols = p->size / p->shape[0],
                             .c = element(s.step, 0),
                             .states = (unsigned)element(s.step, 1)};
         dequant(out, &d);
     }
     for (size_t i = 0; i < p->size; i++) {
-        float v = s.w  ? element(s.w, i)
-                  : rd ? out[i]
-                       : (float)(int8_t)s.q->data[i] * element(s.scale, i / cols);
+        float v = s.w       ? element(s.w, i)
+                  : s.scale ? element(s.scale, s.scale->shape[0] * i / p->size) *
+                                  (float)(int8_t)s.q->data[i]
+                            : out[i];
         if (bf16)
             v = bf16_to_f32(f32_to_bf16(v));
         if (!IN_RUNNER && !(v - v == 0)) /* NaN and infinity alike */
@@ -124,7 +135,7 @@ static enum err_code load_one(const struct gpt *m, const struct gpt_param *p, fl
                            i);
         out[i] = v;
     }
-    *used += s.w ? 1 : rd ? 4 : 2;
+    *used += s.w ? 1 : s.step ? 4 : 2;
     return ERR_OK;
 }
 

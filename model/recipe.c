@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "model/file.h"
+#include "model/near.h"
 #include "model/number.h"
 
 enum key_type { KEY_INT, KEY_NUM, KEY_STR };
@@ -50,30 +51,6 @@ void recipe_init(struct recipe *r)
     }
 }
 
-/* Edit distance (insert, delete, replace) between two short names, for "did you mean". */
-static size_t distance(const char *a, size_t n, const char *b)
-{
-    size_t row[64], m = strlen(b);
-    if (m >= 64)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= m; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= n; i++) {
-        size_t diag = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            size_t best = diag + (a[i - 1] != b[j - 1]);
-            diag = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[m];
-}
-
 static const struct key *find_key(const char *name, size_t n)
 {
     for (size_t i = 0; i < KEYS; i++)
@@ -91,7 +68,7 @@ static enum err_code unknown_key(const char *name, size_t n, const char *where, 
     memcpy(shown, name, n);
     shown[n] = 0;
     for (size_t i = 0; i < KEYS; i++) {
-        size_t d = distance(shown, n, keys[i].name);
+        size_t d = near_distance(shown, keys[i].name);
         if (d < best) {
             best = d;
             at = i;

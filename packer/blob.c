@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "kernels/cpu/pool.h"
 #include "model/file.h"
@@ -16,26 +17,28 @@
 
 const char *blob_kind_name(uint32_t kind)
 {
-    static const char *const name[] = {
-        [KIND_LOADER] = "loader",   [KIND_HEADER] = "header",         [KIND_RUNNER] = "runner",
-        [KIND_WEIGHTS] = "weights", [KIND_BYTE_TABLE] = "byte_table", [KIND_RECIPE] = "recipe",
-        [KIND_SOURCE] = "source"};
-    return kind >= KIND_LOADER && kind <= KIND_SOURCE ? name[kind] : "unknown";
+    static const char *const name[] = {[KIND_LOADER] = "loader",         [KIND_HEADER] = "header",
+                                       [KIND_RUNNER] = "runner",         [KIND_WEIGHTS] = "weights",
+                                       [KIND_BYTE_TABLE] = "byte_table", [KIND_RECIPE] = "recipe",
+                                       [KIND_SOURCE] = "source",         [KIND_CUDA] = "cuda"};
+    return kind >= KIND_LOADER && kind <= KIND_CUDA ? name[kind] : "unknown";
 }
 
 const struct blob_section *blob_find(const struct blob *b, enum kind kind)
 {
-    size_t i = (size_t)kind - 1;
-    return i < b->count ? &b->section[i] : NULL;
+    for (size_t i = 0; i < b->count; i++)
+        if (b->section[i].kind == (uint32_t)kind)
+            return &b->section[i];
+    return NULL;
 }
 
 /* ---- writing ----------------------------------------------------------------------------------
  */
 
-static void put_section(struct blob *b, const void *data, size_t n)
+static void put_section(struct blob *b, uint32_t kind, const void *data, size_t n)
 {
     struct blob_section *s = &b->section[b->count++];
-    s->kind = (uint32_t)b->count;
+    s->kind = kind;
     s->codec = CODEC_NONE;
     s->offset = b->size;
     s->size = s->raw_size = n;
@@ -47,11 +50,16 @@ static void put_section(struct blob *b, const void *data, size_t n)
 void blob_layout(struct blob *b, const void *loader, size_t loader_n,
                  const struct coded *const *part, size_t nparts)
 {
+    size_t sections = 2;
     memset(b, 0, sizeof *b);
-    put_section(b, loader, loader_n);
-    put_section(b, NULL, HDR_BYTES + (2 + nparts) * SEC_BYTES);
+    for (size_t i = 0; i < nparts; i++)
+        sections += part[i] != NULL;
+    put_section(b, KIND_LOADER, loader, loader_n);
+    put_section(b, KIND_HEADER, NULL, HDR_BYTES + sections * SEC_BYTES);
     for (size_t i = 0; i < nparts; i++) {
-        put_section(b, part[i]->data, part[i]->size);
+        if (!part[i])
+            continue;
+        put_section(b, KIND_RUNNER + (uint32_t)i, part[i]->data, part[i]->size);
         struct blob_section *s = &b->section[b->count - 1];
         s->codec = part[i]->codec;
         s->raw_size = part[i]->raw_size;
@@ -149,6 +157,7 @@ static const struct {
     [KIND_BYTE_TABLE] = {TEXT_CODECS, BYTE_TABLE_RAW_MAX},
     [KIND_RECIPE] = {TEXT_CODECS, RECIPE_RAW_MAX},
     [KIND_SOURCE] = {TEXT_CODECS, SOURCE_RAW_MAX},
+    [KIND_CUDA] = {1u << CODEC_CODE, CUDA_RAW_MAX},
 };
 
 static bool params_sound(const struct blob_section *s)
@@ -179,10 +188,13 @@ static enum err_code parse_entry(struct blob *b, size_t i, size_t at, const uint
     s->xxh64 = le64(entry + SEC_XXH64);
     memcpy(s->params, entry + SEC_PARAMS, sizeof s->params);
 
-    const char *name = blob_kind_name((uint32_t)i + 1);
-    if (s->kind != i + 1)
+    /* Behind those that every file has, kinds may be left out. */
+    size_t least = i ? b->section[i - 1].kind + 1 : KIND_LOADER;
+    const char *name = blob_kind_name((uint32_t)least);
+    if (s->kind > KIND_CUDA || (i < SECTIONS_MIN ? s->kind != least : s->kind < least))
         return err_set(e, ERR_INPUT, "%s: section %zu: kind %u (%s), expected %zu (%s)", path, i,
-                       s->kind, blob_kind_name(s->kind), i + 1, name);
+                       s->kind, blob_kind_name(s->kind), least, name);
+    name = blob_kind_name(s->kind);
     if (offset != at)
         return err_set(e, ERR_INPUT, "%s: %s: begins at %llu, the section before it ends at %zu",
                        path, name, (unsigned long long)offset, at);
@@ -319,19 +331,22 @@ static bool decode_code(uint8_t *out, const struct blob_section *s, void *work)
 
 /* One frame and nothing else: the library would skip frames that it is told to skip, and decode any
  * number of empty ones, which is room for bytes that no check sees. */
-static bool decode_zstd(uint8_t *out, const struct blob_section *s)
+static bool decode_zstd(uint8_t *out, const struct blob_section *s, bool *nomem)
 {
-    return ZSTD_getFrameContentSize(s->data, s->size) == s->raw_size &&
-           ZSTD_findFrameCompressedSize(s->data, s->size) == s->size &&
-           ZSTD_decompress(out, s->raw_size, s->data, s->size) == s->raw_size;
+    if (ZSTD_getFrameContentSize(s->data, s->size) != s->raw_size ||
+        ZSTD_findFrameCompressedSize(s->data, s->size) != s->size)
+        return false;
+    size_t n = ZSTD_decompress(out, s->raw_size, s->data, s->size);
+    *nomem = ZSTD_isError(n) && ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation;
+    return n == s->raw_size;
 }
 
-static bool decode_weights(uint8_t *out, const struct blob_section *s, void *work)
+static bool decode_weights(uint8_t *out, const struct blob_section *s, void *work, bool *nomem)
 {
     struct weights_cursor c;
     struct tensor_view t;
     struct pool *pool = s->codec == CODEC_CM ? pool_for(CM_STREAMS_MAX) : NULL;
-    bool ok = s->codec == CODEC_ZSTD ? decode_zstd(out, s)
+    bool ok = s->codec == CODEC_ZSTD ? decode_zstd(out, s, nomem)
                                      : weights_decode_on(pool, s->codec, s->params, s->data,
                                                          s->size, out, s->raw_size, work);
     pool_free(pool);
@@ -350,19 +365,21 @@ enum err_code blob_decode(uint8_t **data, const struct blob_section *s, const ch
     uint8_t *out = malloc(s->raw_size);
     void *work = s->codec == CODEC_CODE ? calloc(1, CODE_WORK) : malloc(WEIGHTS_WORK);
     enum err_code rc = ERR_OK;
-    bool ok = true;
-    if (!out || !work) {
-        rc = err_nomem(e, blob_kind_name(s->kind), s->raw_size);
-        goto out;
-    }
-    if (s->kind == KIND_WEIGHTS)
-        ok = decode_weights(out, s, work);
+    bool ok = true, nomem = !out || !work;
+    if (nomem)
+        ok = false;
+    else if (s->kind == KIND_WEIGHTS)
+        ok = decode_weights(out, s, work, &nomem);
     else if (s->codec == CODEC_CODE)
         ok = decode_code(out, s, work);
     else if (s->codec == CODEC_LZMA)
         ok = decode_lzma(out, s, work);
     else
         memcpy(out, s->data, s->size);
+    if (nomem) {
+        rc = err_nomem(e, blob_kind_name(s->kind), s->raw_size);
+        goto out;
+    }
     if (!ok) {
         rc = err_set(e, ERR_INPUT, "%s: %s: %zu bytes of %s do not unpack to %zu bytes", path,
                      blob_kind_name(s->kind), s->size, codec_name(s->codec), s->raw_size);

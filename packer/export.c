@@ -23,6 +23,23 @@ static enum err_code choose(struct ptz_how *how, struct recipe *r, const struct 
     return ptz_how_of(how, r, e);
 }
 
+/* The public scripts multiply each row by one scale. */
+static enum err_code check_scales(const struct st_file *f, const char *path, struct err *e)
+{
+    for (size_t i = 0; i + 1 < f->count; i++) {
+        const struct tensor_view *q = &f->tensor[i], *s = &f->tensor[i + 1];
+        size_t n = strlen(q->name), m = strlen(s->name);
+        if (n > 2 && m > 6 && !strcmp(q->name + n - 2, ".q") &&
+            !strcmp(s->name + m - 6, ".scale") && q->ndim && s->ndim == 1 &&
+            s->shape[0] > q->shape[0])
+            return err_set(e, ERR_INPUT,
+                           "%s: tensor %s: %zu scales for %zu rows: the records' scripts have one "
+                           "per row",
+                           path, s->name, s->shape[0], q->shape[0]);
+    }
+    return ERR_OK;
+}
+
 /* The packed file in memory; *data is for the caller to free(). */
 static enum err_code make(const struct export_job *job, struct export_report *rep, uint8_t **data,
                           struct err *e)
@@ -34,7 +51,8 @@ static enum err_code make(const struct export_job *job, struct export_report *re
     *rep = (struct export_report){0};
     enum err_code rc = st_open(&f, job->weights, e);
     if (!rc && !(rc = weights_recipe(&r, &f, job->weights, e)) &&
-        !(rc = weights_check(&r, &f, job->weights, e)) && !(rc = choose(&rep->how, &r, job, e)) &&
+        !(rc = weights_check(&r, &f, job->weights, e)) &&
+        !(rc = check_scales(&f, job->weights, e)) && !(rc = choose(&rep->how, &r, job, e)) &&
         !(rc = ptz_payload(&payload, &rep->payload_bytes, &rep->how, f.tensor, f.count, e)))
         rc = ptz_pack(data, &rep->file_bytes, &rep->how, f.tensor, f.count, e);
     free(payload);

@@ -64,13 +64,14 @@ static void fit_quantised(struct import *im, const struct gpt_param *p, struct f
     if (q->view.dtype != ST_I8)
         import_problem(im, "tensor %s: its elements are %s, expected I8", q->name,
                        dtype_name(q->view.dtype));
-    if (s->view.dtype != ST_F16 || p->ndim < 2 || tensor_elems(&s->view) != p->shape[0]) {
+    size_t n = tensor_elems(&s->view);
+    if (s->view.dtype != ST_F16 || p->ndim < 2 || !n || n % p->shape[0] || p->size % n) {
         import_problem(im, "tensor %s: %zu scales of %s, expected %zu of F16, one per row", s->name,
-                       tensor_elems(&s->view), dtype_name(s->view.dtype), p->shape[0]);
+                       n, dtype_name(s->view.dtype), p->shape[0]);
         return;
     }
-    s->view.ndim = 1; /* [rows][1] is the same */
-    s->view.shape[0] = p->shape[0];
+    s->view.ndim = 1; /* [rows][1] and [rows][groups] are the same */
+    s->view.shape[0] = n;
 }
 
 static void push(struct tensor_view *t, size_t *count, struct found *f)

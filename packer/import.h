@@ -5,8 +5,8 @@
  * The integers and scales stay as they are, so that the imported model is the record's model to the
  * last bit; only names and shapes are brought into line: banks (qo_bank, kv_bank, mlp_up_bank,
  * mlp_down_bank of #549's lineage) are taken apart into the matrices of the blocks, and scalars get
- * an axis. What is packed into fewer bits than bytes is unpacked; scales that are not one fp16 per
- * row go into the product (packer/import_layout.h). Layouts that are understood:
+ * an axis. What is packed into fewer bits than bytes is unpacked; scales that are no fp16 per row or
+ * per group of a row go into the product (packer/import_layout.h). Layouts that are understood:
  *
  *   records     {"w": {X.q, X.scale, X}, "m": {X: type}}       integers per row; fp16, fp32, bf16
  *   int8        {"__quant_format__", "quantized", "scales", "passthrough", ...}     the baseline

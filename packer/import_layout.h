@@ -63,11 +63,12 @@ void import_describe(struct import *im);
 enum err_code import_unbank(struct import *im, struct err *e);
 
 /*
- * import_settle - what gpt_load takes: every X.q is I8 with one F16 scale per row, every X a
- * floating-point tensor (import_settle.c).
+ * import_settle - what gpt_load takes: every X.q is I8 with one F16 scale per row or per group of a
+ * row, every X a floating-point tensor (import_settle.c).
  *
  * Integers and scales stay as they are when that is possible without changing a bit: scales of one
- * per tensor, of groups that agree within a row, and of other types that F16 holds exactly.
+ * per tensor, of groups that lie within rows or over whole ones, and of other types that F16 holds
+ * exactly (the nearest F16 where the script rounds the products to bf16).
  * Otherwise the tensor becomes its product q * scale in F32 (BF16 where the script has it so).
  */
 enum err_code import_settle(struct import *im, struct err *e);

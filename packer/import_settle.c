@@ -1,4 +1,5 @@
 /* import_settle.c - see import_layout.h: integers, scales and numbers as gpt_load takes them. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,23 +66,51 @@ static size_t group_size(struct import *im, const struct found *q, const struct 
     return group;
 }
 
-/* *out has one fp16 per row; NULL when fp16 does not hold a scale or a row has several. */
-static enum err_code row_scales(struct import *im, const struct found *q, const struct found *s,
-                                size_t group, const uint8_t **out, struct err *e)
+/* One number in fp16: exactly, or where the script rounds every product to bf16 anyway, to the
+ * nearest (2^-11 off at most, bf16 2^-9; below 2^-14 fp16 has fewer bits). */
+static bool half_holds(const struct import *im, float scale)
 {
-    size_t rows = q->view.shape[0], cols = tensor_elems(&q->view) / rows;
-    uint8_t *scales;
-    enum err_code rc = ptz_alloc(im->p, &scales, 2 * rows, s->name, e);
-    bool same = !rc;
-    for (size_t r = 0; same && r < rows; r++) {
-        size_t first = r * cols / group, last = (r * cols + cols - 1) / group;
-        float scale = import_number(&s->view, first);
-        same = f16_to_f32(f32_to_f16(scale)) == scale;
-        for (size_t i = first + 1; same && i <= last; i++)
-            same = import_number(&s->view, i) == scale;
-        put_le16(scales + 2 * r, f32_to_f16(scale));
+    float half = f16_to_f32(f32_to_f16(scale));
+    return half == scale || (im->bf16 && fabsf(scale) >= 0x1p-14f && fabsf(scale) < 65504.0f);
+}
+
+static bool all_zero(const struct found *q, size_t from, size_t n)
+{
+    while (n && !q->view.data[from]) {
+        from++;
+        n--;
     }
-    *out = same ? scales : NULL;
+    return !n;
+}
+
+/* *out has n fp16 scales: one per row where the groups of each row agree, else one per group where
+ * groups lie within rows. NULL: neither, or fp16 does not hold one of them. */
+static enum err_code half_scales(struct import *im, const struct found *q, const struct found *s,
+                                 size_t group, const uint8_t **out, size_t *n, struct err *e)
+{
+    size_t total = tensor_elems(&q->view), rows = q->view.shape[0], cols = total / rows;
+    bool within = cols % group == 0, one_each = true, holds = true;
+    uint8_t *scales;
+    for (size_t r = 0; r < rows && one_each; r++) {
+        size_t first = r * cols / group, last = (r * cols + cols - 1) / group;
+        for (size_t i = first + 1; one_each && i <= last; i++)
+            one_each = import_number(&s->view, i) == import_number(&s->view, first);
+    }
+    *out = NULL;
+    *n = one_each ? rows : total / group;
+    if (!one_each && !within)
+        return ERR_OK;
+    enum err_code rc = ptz_alloc(im->p, &scales, 2 * *n, s->name, e);
+    for (size_t i = 0; !rc && holds && i < *n; i++) {
+        float scale = import_number(&s->view, one_each ? i * cols / group : i);
+        if (!half_holds(im, scale)) {
+            holds = all_zero(q, i * (total / *n), total / *n);
+            scale = 0; /* nothing is multiplied with it */
+        }
+        put_le16(scales + 2 * i, f32_to_f16(scale));
+    }
+    if (!rc && holds)
+        *out = scales;
     return rc;
 }
 
@@ -125,8 +154,9 @@ static enum err_code settle(struct import *im, struct found *q, struct found *s,
     size_t group = group_size(im, q, s);
     if (!group)
         return ERR_OK;
-    bool as_it_is = s->view.dtype == ST_F16 && group * q->view.shape[0] == total;
-    if (!as_it_is && (rc = row_scales(im, q, s, group, &scale, e)))
+    size_t n = q->view.shape[0];
+    bool as_it_is = s->view.dtype == ST_F16 && group * n == total;
+    if (!as_it_is && (rc = half_scales(im, q, s, group, &scale, &n, e)))
         return rc;
     if (!scale) {
         *kept = false;
@@ -135,8 +165,8 @@ static enum err_code settle(struct import *im, struct found *q, struct found *s,
     s->view.dtype = ST_F16;
     s->view.data = scale;
     s->view.ndim = 1;
-    s->view.shape[0] = q->view.shape[0];
-    s->view.nbytes = 2 * q->view.shape[0];
+    s->view.shape[0] = n;
+    s->view.nbytes = 2 * n;
     return ERR_OK;
 }
 
@@ -204,7 +234,9 @@ enum err_code import_settle(struct import *im, struct err *e)
         }
     }
     if (!rc && products)
-        import_note(im, "%zu matrices are stored as numbers: their scales are not one fp16 per row",
+        import_note(im,
+                    "%zu matrices are stored as numbers: their scales are no fp16 per row or per "
+                    "group of a row",
                     products);
     if (!rc && im->bf16 && integers)
         import_note(im,

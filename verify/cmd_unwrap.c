@@ -98,7 +98,11 @@ static void say_wrapper(struct report *r, const struct unwrap *u)
         cJSON *o = cJSON_CreateObject();
         report_say(r, "%-12s %s, line %zu: %zu characters, %zu bytes packed, %zu bytes of %s%s",
                    i == u->main ? "source" : "  part", p->family, p->line, p->coded, p->packed,
-                   p->size, p->python ? "Python" : "other text or data",
+                   p->size,
+                   p->python    ? "Python"
+                   : p->marshal ? "compiled code"
+                   : p->listing ? "listing: names and constants of compiled code"
+                                : "other text or data",
                    p->guessed ? " (codecs guessed)" : "");
         cJSON_AddStringToObject(o, "family", p->family);
         cJSON_AddNumberToObject(o, "parent", (double)p->parent);
@@ -107,6 +111,8 @@ static void say_wrapper(struct report *r, const struct unwrap *u)
         cJSON_AddNumberToObject(o, "packed_bytes", (double)p->packed);
         cJSON_AddNumberToObject(o, "bytes", (double)p->size);
         cJSON_AddBoolToObject(o, "python", p->python);
+        cJSON_AddBoolToObject(o, "marshal", p->marshal);
+        cJSON_AddBoolToObject(o, "listing", p->listing);
         cJSON_AddBoolToObject(o, "guessed", p->guessed);
         cJSON_AddBoolToObject(o, "main", i == u->main);
         cJSON_AddItemToArray(parts, o);
@@ -211,7 +217,7 @@ static enum err_code run(const struct args *a, struct report *r, struct err *e)
     if ((rc = file_map(a->file, &data, &n, e)) || (rc = unwrap(u, data, n, a->file, e)))
         goto out;
     const struct unwrap_part *p = &u->part[u->main];
-    if ((rc = script_facts(&f, p->text, p->size, a->setting, a->settings, e)))
+    if (p->python && (rc = script_facts(&f, p->text, p->size, a->setting, a->settings, e)))
         goto out;
     report_say(r, "file         %s, %zu bytes", a->file, n);
     cJSON_AddStringToObject(r->root, "command", "unwrap");
@@ -220,9 +226,13 @@ static enum err_code run(const struct args *a, struct report *r, struct err *e)
     cJSON_AddNumberToObject(r->root, "source_bytes", (double)p->size);
     cJSON_AddNumberToObject(r->root, "source_lines", (double)f.lines);
     say_wrapper(r, u);
-    say_facts(r, &f);
+    if (p->python)
+        say_facts(r, &f);
+    else
+        report_say(r, "not checked  what the script does: nothing of it can be read as Python");
     if (a->out && !(rc = file_write(a->out, p->text, p->size, e)))
-        report_say(r, "written      %s, %zu bytes, %zu lines", a->out, p->size, f.lines);
+        report_say(r, "written      %s, %zu bytes%s", a->out, p->size,
+                   p->listing ? ", a listing and no Python" : "");
     if (!rc)
         rc = report_finish(r, e);
 out:

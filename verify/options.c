@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/near.h"
 #include "model/score.h"
 
 enum {
@@ -40,6 +41,18 @@ static enum err_code number(size_t *out, const char *name, const char *s, struct
     return ERR_OK;
 }
 
+/* record and unwrap have command lines of their own (commands.h), and never come here. */
+static enum err_code unknown(const char *name, struct err *e)
+{
+    static const char *const commands[] = {"blob", "score", "probe", "record", "unwrap"};
+    const char *near = near_word(name, commands, sizeof commands / sizeof *commands);
+    if (near)
+        return err_set(e, ERR_USAGE, "%s: unknown command; the nearest known one is %s", name,
+                       near);
+    return err_set(e, ERR_USAGE,
+                   "%s: unknown command; there are blob, score, probe, record and unwrap", name);
+}
+
 static enum err_code command(struct options *o, const char *name, struct err *e)
 {
     if (!name)
@@ -54,9 +67,7 @@ static enum err_code command(struct options *o, const char *name, struct err *e)
     else if (!strcmp(name, "probe"))
         o->command = COMMAND_PROBE;
     else
-        return err_set(e, ERR_USAGE,
-                       "%s: unknown command; there are blob, score, probe, record and unwrap",
-                       name);
+        return unknown(name, e);
     return ERR_OK;
 }
 

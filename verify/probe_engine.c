@@ -47,7 +47,7 @@ enum err_code probe_engine_open(struct engine *g, const struct probe_file *f, si
     snprintf(where, sizeof where, "%s: weights", f->path);
     if (!(rc = blob_decode(&payload, s, f->path, e)) &&
         !(rc = views(&t, &n, payload, s->raw_size, where, e)))
-        rc = engine_open(g, &f->m.r, t, n, where, NULL, threads, e);
+        rc = engine_open(g, &f->m.r, t, n, where, NULL, threads, NULL, e);
     free(t);
     free(payload);
     blob_close(&b);

@@ -37,6 +37,7 @@ struct pycalc_result {
     size_t line;                /* of the call that decoded it, or that ran it */
     size_t coded, packed;       /* characters of literal; bytes between text codec and packer */
     bool run;                   /* reached exec, eval or compile */
+    bool marshal;               /* given to marshal.loads: compiled code */
     bool used;                  /* was decoded further: not a result (kept for bookkeeping) */
 };
 

@@ -229,11 +229,31 @@ static const struct pv *settings(struct pv_walk *w, const char *name, const stru
     return l->kind == PV_LIST ? l : NULL;
 }
 
+/* Compiled code is a result of its own: what was decoded to it, or the literal that it is. The code
+ * object is no text that something could run a second time. */
+static const struct pv *compiled(struct pv_walk *w, const struct pv *v, size_t line)
+{
+    static const struct pv object = {.kind = PV_NONE};
+    struct pycalc *c = w->out;
+    struct pycalc_result *r = v->from && v->from->result >= 0 ? &c->result[v->from->result] : NULL;
+    if (!r && c->results < PYCALC_RESULTS) {
+        r = &c->result[c->results++];
+        *r = (struct pycalc_result){.p = v->p, .n = v->n, .packed = v->n};
+        for (size_t i = 0; i < v->n; i++) /* most bytes of it are written as \xNN */
+            r->coded += v->p[i] >= ' ' && v->p[i] < 0x7f ? 1 : 4;
+        snprintf(r->family, sizeof r->family, "literal");
+    }
+    if (r) {
+        r->marshal = true;
+        r->line = line;
+    }
+    return &object;
+}
+
 const struct pv *pv_decoder(struct pv_walk *w, const char *name, const struct pv_arg *arg,
                             size_t args, size_t line)
 {
-    static const char *const opaque[] = {"marshal.loads", "pickle.loads", "dill.loads",
-                                         "cloudpickle.loads"};
+    static const char *const opaque[] = {"pickle.loads", "dill.loads", "cloudpickle.loads"};
     const struct pv *v = pv_arg(arg, args, 0, "data");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (!strcmp(name, texts[i].name))
@@ -253,10 +273,11 @@ const struct pv *pv_decoder(struct pv_walk *w, const char *name, const struct pv
         }
     if (!strcmp(name, "codecs.decode"))
         return codecs_decode(w, arg, args, line);
+    if (!strcmp(name, "marshal.loads") && v && pv_is_text(v))
+        return compiled(w, v, line);
     for (size_t i = 0; i < sizeof opaque / sizeof *opaque; i++)
         if (!strcmp(name, opaque[i]) && v && pv_is_text(v)) {
-            pv_note(w, line, "%s of %zu bytes: compiled code or objects are not looked into", name,
-                    v->n);
+            pv_note(w, line, "%s of %zu bytes: objects are not looked into", name, v->n);
             if (v->from && v->from->result >= 0)
                 w->out->result[v->from->result].used = true;
         }

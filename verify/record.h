@@ -90,6 +90,7 @@ struct record_size {
     uint64_t model;              /* largest packed model in the headline logs */
     uint64_t total;              /* largest total in them */
     bool rounded;                /* that total was printed in MB only */
+    bool claims_shipped;         /* the claimed total is the script here and a log's model */
     size_t model_log, total_log; /* which log says so */
     uint64_t shipped;            /* model + effective */
     uint64_t shipped_siblings;

@@ -147,6 +147,23 @@ static bool one_seed(const struct record *r, size_t of)
     return n > 1;
 }
 
+/* Without a claim: the largest group whose names say seeds, SIZE_MAX without one of two and more.
+ * The rest are ablations, which nobody averages. */
+static size_t seed_group(const struct record *r)
+{
+    size_t best = SIZE_MAX, most = 1;
+    for (size_t of = 0; of < r->runs; of++) {
+        size_t n = 0;
+        for (size_t i = 0; i < r->runs && candidate(r, of); i++)
+            n += candidate(r, i) && r->run[i].log.seed_named >= 0 && same_stem(r, i, of);
+        if (n > most && !one_seed(r, of)) {
+            best = of;
+            most = n;
+        }
+    }
+    return best;
+}
+
 static void take_group(struct record *r, size_t of)
 {
     bool variants = of != SIZE_MAX && one_seed(r, of);
@@ -171,6 +188,11 @@ static void choose(struct record *r)
             return;
     }
     const struct meta_number *claim = m->bpb.have ? &m->bpb : m->loss.have ? &m->loss : NULL;
+    size_t seeds = claim ? SIZE_MAX : seed_group(r);
+    if (seeds != SIZE_MAX) {
+        take_group(r, seeds);
+        return;
+    }
     if (!claim || mean_of_group(r, SIZE_MAX, claim)) {
         take_group(r, SIZE_MAX);
         return;

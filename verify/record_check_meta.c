@@ -51,6 +51,26 @@ static void unusual_key(struct record *r, const struct meta_number *n, const cha
         record_find(r, RC_JSON_KEY, r->meta.path, n->line, "%s under key %s", what, n->key);
 }
 
+static void trick(struct record *r, const struct key_trick *t)
+{
+    char odd[48] = "";
+    switch (t->kind) {
+    case KEY_TWICE:
+        record_find(r, RC_JSON_TWICE, r->meta.path, t->line, "key %s stands twice", t->key);
+        break;
+    case KEY_LOOKALIKE:
+        if (t->odd)
+            snprintf(odd, sizeof odd, " (first odd character U+%04X)", (unsigned)t->odd);
+        record_find(r, RC_JSON_LIKE, r->meta.path, t->line,
+                    "the key \"%s\" looks like %s and is another one%s", t->key, t->like, odd);
+        break;
+    case KEY_NUL:
+        record_find(r, RC_JSON_LIKE, r->meta.path, t->line,
+                    "an escaped NUL, behind which some readers stop");
+        break;
+    }
+}
+
 static void keys(struct record *r)
 {
     const struct record_meta *m = &r->meta;
@@ -59,8 +79,8 @@ static void keys(struct record *r)
     bool seed_bytes = false;
     if (strcmp(m->path, "submission.json"))
         record_find(r, RC_JSON_NAME, m->path, 0, "the metadata is called %s", m->path);
-    if (m->twice)
-        record_find(r, RC_JSON_TWICE, m->path, m->twice, "key %s stands twice", m->twice_key);
+    for (size_t i = 0; i < m->tricks; i++)
+        trick(r, &m->trick[i]);
     if (!m->bpb.have)
         record_find(r, RC_JSON_NO_BPB, m->path, 0, "no numeric val_bpb");
     if (r->wrong_unit)

@@ -230,11 +230,12 @@ static void denominator(struct record *r, const struct record_run *run)
     if (run->tokens && !isnan(run->val_bytes) && (!run->denominator || run->denominator_launch)) {
         struct record_finding *f = record_find(
             r, RC_DENOMINATOR, l->path, line,
-            "%s: loss and BPB imply %s bytes over %s tokens, %.2f %% %s the text's%s", l->path,
+            "%s: loss and BPB imply %s bytes over %s tokens, %.2f %% %s the text's%s%s", l->path,
             record_count((uint64_t)llround(run->val_bytes)), record_count(run->tokens),
             100 * fabs(run->val_bytes / typical - 1), run->val_bytes > typical ? "above" : "below",
-            run->denominator_launch ? " (the launch-day validation split)" : "");
-        record_also(f, l->path, run->tokens_line);
+            run->denominator_launch ? " (the launch-day validation split)" : "",
+            l->limited ? "; the log says that its evaluation is limited to some batches" : "");
+        record_also(f, l->path, l->limited ? l->limited : run->tokens_line);
     }
 }
 

@@ -54,9 +54,10 @@ static void claims(struct record *r)
     r->claim[RCLAIM_LOSS] =
         verdict(m->loss.have, found(r, RC_LOSS) || found(r, RC_JSON_UNIT), r->runs > 0);
     r->claim[RCLAIM_STD] = verdict(m->std.have, found(r, RC_STD), r->std_convention != 0);
-    r->claim[RCLAIM_TOTAL] = verdict(
-        m->total.have || per_seed,
-        found(r, RC_TOTAL) || found(r, RC_NO_CODE) || found(r, RC_SEED_BYTES), r->size.total > 0);
+    r->claim[RCLAIM_TOTAL] = verdict(m->total.have || per_seed,
+                                     (found(r, RC_TOTAL) && !r->size.claims_shipped) ||
+                                         found(r, RC_NO_CODE) || found(r, RC_SEED_BYTES),
+                                     r->size.total > 0);
     r->claim[RCLAIM_SEEDS] = verdict(m->seeds > 0, found(r, RC_SEED_LABEL) || found(r, RC_SEED_BPB),
                                      r->runs > 0 && !found(r, RC_SEED_LOG));
     r->claim[RCLAIM_CAP] = verdict(true,

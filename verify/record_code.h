@@ -22,6 +22,8 @@ extern const char *const record_severity_name[RECORD_SEVERITIES];
     X(RC_JSON_INVALID, "json-invalid", FAIL, "R-METADATA", "the metadata is no valid JSON object") \
     X(RC_JSON_TWICE, "json-duplicate-key", WARN, "R-METADATA",                                     \
       "a key stands twice; readers differ on which counts")                                        \
+    X(RC_JSON_LIKE, "json-lookalike-key", FAIL, "R-METADATA",                                      \
+      "a key looks like one that is read and is another one")                                      \
     X(RC_JSON_NAME, "json-name", WARN, "R-FILES",                                                  \
       "the metadata file has another name than submission.json")                                   \
     X(RC_JSON_NO_BPB, "json-no-val_bpb", FAIL, "R-METADATA", "no numeric val_bpb")                 \

@@ -45,7 +45,7 @@ static enum record_kind kind_of(const char *path)
         return !strncasecmp(name, "requirements", 12) || !strncasecmp(name, "readme", 6)
                    ? RECORD_OTHER
                    : RECORD_LOG;
-    if (ends(name, ".py"))
+    if (ends(name, ".py") || ends(name, ".pyz"))
         return RECORD_SCRIPT;
     return ends_in(name, code)      ? RECORD_CODE
            : ends_in(name, weights) ? RECORD_WEIGHTS

@@ -67,6 +67,28 @@ static bool step_of(struct line l, uint64_t *step)
     return true;
 }
 
+/*
+ * Early scripts have one label for every way of scoring and say the way elsewhere: in a line of its
+ * own ("final_eval_mode:sliding_window stride:64") or in the result ("eval_mode:online_ttt"). The
+ * twin "X_exact" that follows X is of its kind.
+ */
+static enum metric_kind kind_told(const struct record_log *l, struct line s, const char *label)
+{
+    size_t at = line_find(s, "eval_mode:", 0);
+    struct line mode = {s.s + (at == SIZE_MAX ? s.n : at), at == SIZE_MAX ? 0 : s.n - at};
+    if (mode.n)
+        return line_starts(mode, "online_ttt") || line_starts(mode, "ttt") ? METRIC_ADAPTED
+               : line_starts(mode, "sliding")                              ? METRIC_SLIDING
+                                                                           : METRIC_ROUNDTRIP;
+    if (l->finals) {
+        const struct metric *last = &l->final[l->finals - 1];
+        size_t n = strlen(last->label);
+        if (!strncmp(label, last->label, n) && !strcmp(label + n, "_exact"))
+            return last->kind;
+    }
+    return l->sliding_told ? METRIC_SLIDING : METRIC_ROUNDTRIP;
+}
+
 static bool add_final(struct record_log *l, const struct metric *m)
 {
     if (l->finals == LOG_FINALS) {
@@ -134,6 +156,8 @@ static bool metric_line(struct record_log *l, struct line s, size_t line)
     m.kind = kind_of(label);
     if (isnan(m.val_loss) && m.kind == METRIC_OTHER)
         return true;
+    if (m.kind == METRIC_ROUNDTRIP)
+        m.kind = kind_told(l, s, m.label);
     m.eval_ms = eval_ms(s);
     if (line_value(s, "tokens", &v) && !v.decimals && v.v > 0)
         m.tokens = (uint64_t)v.v;
@@ -239,6 +263,10 @@ static void plain_lines(struct record_log *l, struct line s, size_t line)
         count_line(s, "params", &l->params, line);
     if (line_starts(s, "val_bytes_files") || line_starts(s, "val_bytes:"))
         l->bytes_sidecar = true;
+    if (line_starts(s, "final_eval_mode:"))
+        l->sliding_told = line_starts(s, "final_eval_mode:sliding");
+    if (line_starts(s, "eval:") && line_has(s, "batches (limited)"))
+        l->limited = line;
 }
 
 /* Console and log file of the same run in one file: the training ends twice, to the millisecond. */

@@ -101,6 +101,8 @@ struct record_log {
     size_t tangled;                 /* where the same run ends a second time, 0: nowhere */
     bool wallclock_stop;            /* printed that the wallclock ended the training */
     bool bytes_sidecar;             /* prints val_bytes files: bytes counted beside the tokens */
+    bool sliding_told;              /* the last final_eval_mode line says sliding windows */
+    size_t limited;                 /* line that says that not all batches are scored, 0: none */
 };
 
 /*

@@ -14,80 +14,20 @@
 
 /* ---- lines ---- */
 
-/* One key of the text: where it stands, how deep, and the key without its escapes undone. */
-struct key {
-    size_t at, n, line;
-    int depth;
-};
-
-/* The next string that is followed by a colon, at or behind *at. */
-static bool next_key(const char *text, size_t n, size_t *at, size_t *line, int *depth,
-                     struct key *k)
-{
-    while (*at < n) {
-        char c = text[(*at)++];
-        if (c == '\n')
-            ++*line;
-        else if (c == '{' || c == '[')
-            ++*depth;
-        else if (c == '}' || c == ']')
-            --*depth;
-        if (c != '"')
-            continue;
-        *k = (struct key){*at, 0, *line, *depth};
-        while (*at < n && text[*at] != '"') {
-            if (text[*at] == '\n')
-                ++*line;
-            *at += text[*at] == '\\' ? 2 : 1;
-        }
-        if (*at > n)
-            *at = n;
-        k->n = *at - k->at;
-        *at += *at < n;
-        size_t p = *at;
-        while (p < n && isspace((unsigned char)text[p]))
-            p++;
-        if (p < n && text[p] == ':')
-            return true;
-    }
-    return false;
-}
-
 /* Line of `"key":` at this depth, behind the key `under` one level up (NULL: anywhere). */
 static size_t line_of(const char *text, size_t n, const char *under, const char *name, int depth)
 {
-    struct key k;
+    struct json_key k;
     size_t at = 0, line = 1;
     int d = 0;
     bool open = !under;
-    while (next_key(text, n, &at, &line, &d, &k)) {
+    while (json_key_next(text, n, &at, &line, &d, &k)) {
         if (under && k.depth == depth - 1)
             open = k.n == strlen(under) && !memcmp(text + k.at, under, k.n);
         if (open && k.depth == depth && k.n == strlen(name) && !memcmp(text + k.at, name, k.n))
             return k.line;
     }
     return 0;
-}
-
-/* A key that the outermost object has twice: readers disagree which of the two counts. */
-static void find_twice(struct record_meta *m, const char *text, size_t n)
-{
-    enum { KEYS = 256 };
-    struct key seen[KEYS], k;
-    size_t count = 0, at = 0, line = 1;
-    int depth = 0;
-    while (next_key(text, n, &at, &line, &depth, &k)) {
-        if (k.depth != 1)
-            continue;
-        for (size_t i = 0; i < count && !m->twice; i++)
-            if (seen[i].n == k.n && !memcmp(text + seen[i].at, text + k.at, k.n)) {
-                m->twice = k.line;
-                snprintf(m->twice_key, sizeof m->twice_key, "%.*s", (int)(k.n < 39 ? k.n : 39),
-                         text + k.at);
-            }
-        if (count < KEYS)
-            seen[count++] = k;
-    }
 }
 
 /* ---- values ---- */
@@ -168,6 +108,19 @@ static const char *const total_keys[] = {"bytes_total",         "artifact_bytes"
                                          "artifact_bytes_mean", NULL};
 static const char *const code_keys[] = {"bytes_code", "code_bytes", "code_size_bytes", NULL};
 static const char *const step_keys[] = {"steps", "step_stop", "train_steps", NULL};
+
+/* The usual ones of these and the texts: what a look-alike would be taken for. */
+static const char *const known[] = {"val_bpb",        "mean_val_bpb",
+                                    "val_bpb_mean",   "val_loss",
+                                    "mean_val_loss",  "val_bpb_std",
+                                    "bytes_total",    "total_bytes",
+                                    "artifact_bytes", "artifact_bytes_max",
+                                    "bytes_code",     "code_bytes",
+                                    "step_stop",      "seeds",
+                                    "seed_results",   "seed_scores",
+                                    "author",         "github_id",
+                                    "name",           "date",
+                                    "track",          NULL};
 
 static void seed_object(struct record_meta *m, const cJSON *o, const char *under, struct source s)
 {
@@ -287,7 +240,7 @@ enum err_code record_meta_parse(struct record_meta *m, const char *path, const c
         string(m->track, sizeof m->track, root, "track");
         string(m->hardware, sizeof m->hardware, root, "hardware");
         string(m->text, sizeof m->text, root, "blurb");
-        find_twice(m, copy, n);
+        m->tricks = json_tricks(root, copy, n, known, m->trick);
     }
     cJSON_Delete(root);
     free(copy);

@@ -13,6 +13,7 @@
 
 #include "kernels/err.h"
 #include "verify/record_folder.h"
+#include "verify/record_keys.h"
 
 enum { META_SEEDS = 64, META_TEXT = 128, META_BYTES = 4 << 20 };
 
@@ -37,9 +38,9 @@ struct record_meta {
     struct meta_number bpb, loss, std, total, code, steps;
     struct meta_seed seed[META_SEEDS]; /* claimed seeds, with values where given */
     size_t seeds;
-    bool seeds_variant; /* results stand under `seeds` itself */
-    size_t twice;       /* line of a key that the object has twice, 0: none */
-    char twice_key[40];
+    bool seeds_variant;                 /* results stand under `seeds` itself */
+    struct key_trick trick[KEY_TRICKS]; /* keys that two readers take for two things */
+    size_t tricks;
     char author[META_TEXT], github_id[META_TEXT], name[META_TEXT], date[META_TEXT],
         track[META_TEXT], hardware[META_TEXT],
         text[4 * META_TEXT]; /* text: blurb or technique_summary */

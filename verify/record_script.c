@@ -187,8 +187,12 @@ enum err_code record_script_read(struct record_script *s, const struct record_fo
             s->source_n = s->u.part[s->u.main].size;
             unwrap_family(&s->u, s->family, sizeof s->family);
         }
+        if (!rc && !s->u.part[s->u.main].python) { /* compiled code: nothing to read facts from */
+            s->source = NULL;
+            s->source_n = 0;
+        }
     }
-    if (!rc)
+    if (!rc && s->source)
         rc = siblings_in(s, f, s->source, s->source_n, true, e);
     for (size_t i = 0; !rc && i < s->siblings; i++) /* grows: siblings of siblings */
         if (s->sibling[i]->kind == RECORD_SCRIPT && s->sibling[i]->text)

@@ -133,7 +133,8 @@ static void claimed_total(struct record *r)
     uint64_t smallest = UINT64_MAX, largest = 0;
     double sum = 0, models = 0, units = 0;
     size_t n = 0, with_model = 0;
-    bool found = false, model = false, rounded = false, heads = heads_have_sizes(r);
+    bool found = false, model = false, rounded = false, shipped = false;
+    bool heads = heads_have_sizes(r);
     if (!t->have || !r->size.total)
         return;
     uint64_t v = (uint64_t)fmax(t->v, 0);
@@ -143,6 +144,7 @@ static void claimed_total(struct record *r)
             continue;
         if (l->model.line) {
             model |= l->model.v == v && !l->model.rounded;
+            shipped |= r->size.effective && l->model.v + r->size.effective == v;
             models += (double)l->model.v;
             with_model++;
         }
@@ -175,11 +177,13 @@ static void claimed_total(struct record *r)
         record_find(r, RC_NO_CODE, r->meta.path, t->line,
                     "claims %s bytes, the model alone%s; with the code the logs print up to %s",
                     record_count(v), models_mean && !model ? " (mean)" : "", record_count(largest));
+    r->size.claims_shipped = shipped;
     if (!found && !mean && !model)
-        record_find(r, RC_TOTAL, r->meta.path, t->line, "claims %s bytes; %zu log%s print%s %s%s%s",
-                    record_count(v), n, n == 1 ? "" : "s", n == 1 ? "s" : "",
-                    record_count(smallest), n > 1 ? " to " : "",
-                    n > 1 ? record_count(largest) : "");
+        record_find(r, RC_TOTAL, r->meta.path, t->line,
+                    "claims %s bytes; %zu log%s print%s %s%s%s%s", record_count(v), n,
+                    n == 1 ? "" : "s", n == 1 ? "s" : "", record_count(smallest),
+                    n > 1 ? " to " : "", n > 1 ? record_count(largest) : "",
+                    shipped ? "; it is the script as it lies here and a log's model" : "");
 }
 
 static void code_bytes(struct record *r)

@@ -72,10 +72,16 @@ static void claims(FILE *out, const struct record *r)
                  r->bpb.sd_pop);
         claim(out, r, RCLAIM_STD, c, m->std.line, ev);
     }
+    size_t total_line = m->total.line;
     snprintf(c, sizeof c, "%s", m->total.have ? record_count((uint64_t)fmax(m->total.v, 0)) : "-");
+    for (size_t i = 0; i < m->seeds && !m->total.have && *c == '-'; i++)
+        if (m->seed[i].bytes.have) {
+            snprintf(c, sizeof c, "per seed");
+            total_line = m->seed[i].bytes.line;
+        }
     snprintf(ev, sizeof ev, "%s%s", bytes(r->size.total),
              r->heads > 1 ? " in the largest log" : "");
-    claim(out, r, RCLAIM_TOTAL, c, m->total.line, ev);
+    claim(out, r, RCLAIM_TOTAL, c, total_line, ev);
     snprintf(c, sizeof c, "%zu", m->seeds);
     snprintf(ev, sizeof ev, "%zu log%s count", r->heads, r->heads == 1 ? "" : "s");
     if (m->seeds)
@@ -104,8 +110,10 @@ static void sizes(FILE *out, const struct record *r)
     fprintf(out, "script %s %s", c->file ? c->file->path : "none", bytes(s->script));
     if (c->target)
         fprintf(out, " + %s %s", c->target->path, bytes(c->target->size));
-    if (c->wrapped)
+    if (c->wrapped && c->source)
         fprintf(out, " (%s, unpacks to %s)", c->family, record_count(c->source_n));
+    else if (c->wrapped)
+        fprintf(out, " (%s, compiled code that is not read)", c->family);
     fprintf(out, "\n             counted code %s", bytes(s->codes ? s->code[0] : 0));
     if (s->codes > 1)
         fprintf(out, " to %s", record_count(s->code[s->codes - 1]));
@@ -168,7 +176,7 @@ static void runs(FILE *out, const struct record *r)
 /* Two budgets of 600 s, and what scripts print beside them; worst of the headline logs. */
 static void ledger(FILE *out, const struct record *r)
 {
-    double most[LOG_TIME_KINDS] = {0}, train = 0, calib = 0, eval = 0, warm = 0;
+    double most[LOG_TIME_KINDS] = {0}, train = 0, calib = 0, eval = 0, warm = 0, others = 0;
     if (!r->heads)
         return;
     for (size_t i = 0; i < r->heads; i++) {
@@ -184,7 +192,14 @@ static void ledger(FILE *out, const struct record *r)
         eval = fmax(eval, t[LOG_TIME_EVAL]);
         warm = fmax(warm, t[LOG_TIME_EVAL] + t[LOG_TIME_WARMUP]);
     }
-    fprintf(out, "time         training %.1f s", train);
+    /* Logs that score a file train nothing: then those count that made the file. */
+    for (size_t i = 0; i < r->runs && train <= 0; i++)
+        others = fmax(others, (double)r->run[i].log.train_ms.v / 1000);
+    if (train > 0 || others > 0)
+        fprintf(out, "time         training %.1f s%s", fmax(train, others),
+                others > 0 ? " (logs not averaged)" : "");
+    else
+        fprintf(out, "time         training not told");
     if (calib > train)
         fprintf(out, ", with logged calibration %.1f s", calib);
     if (eval > 0)
@@ -193,7 +208,7 @@ static void ledger(FILE *out, const struct record *r)
         fprintf(out, "; evaluation not told");
     if (warm > eval)
         fprintf(out, ", with compile warm-up %.1f s", warm);
-    fprintf(out, "; of 600 s each\n");
+    fprintf(out, "%s\n", r->track == RECORD_TRACK_RECORD ? "; of 600 s each" : "");
     for (size_t k = LOG_TIME_QUANTISE, n = 0; k < LOG_TIME_KINDS; k++)
         if (most[k] > 0 && k != LOG_TIME_WARMUP && k != LOG_TIME_EVAL)
             fprintf(out, "%s %s %.1f s", n++ ? "," : "             also printed:", log_time_name[k],

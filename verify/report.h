@@ -16,10 +16,11 @@
 
 struct report {
     bool as_json, quiet;
-    cJSON *root;       /* the JSON object, filled in either form */
-    cJSON *reasons;    /* array of the doubts; not part of root before report_verdict */
-    double start;      /* when the command started, seconds_now() */
-    struct page *page; /* gathers what --report shows (html_page.h); NULL: none is wanted */
+    cJSON *root;         /* the JSON object, filled in either form */
+    cJSON *reasons;      /* array of the doubts; not part of root before report_verdict */
+    double start;        /* when the command started, seconds_now() */
+    struct peers *peers; /* who shares the work, NULL: nobody; the caller's */
+    struct page *page;   /* gathers what --report shows (html_page.h); NULL: none is wanted */
 };
 
 enum err_code report_init(struct report *r, bool as_json, bool quiet, struct err *e);

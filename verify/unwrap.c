@@ -8,7 +8,9 @@
 
 #include "verify/pycalc.h"
 #include "verify/pycodec.h"
+#include "verify/pymarshal.h"
 #include "verify/pytoken.h"
+#include "verify/unwrap_parts.h"
 
 enum {
     GUESS_LEAST = 512, /* characters of a literal that is worth trying */
@@ -35,10 +37,7 @@ static uint8_t *keep(struct unwrap *u, const void *p, size_t n)
     return t->bytes;
 }
 
-static void note(struct unwrap *u, size_t part, size_t line, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-
-static void note(struct unwrap *u, size_t part, size_t line, const char *fmt, ...)
+void unwrap_say(struct unwrap *u, size_t part, size_t line, const char *fmt, ...)
 {
     if (u->notes == UNWRAP_NOTES) {
         u->notes_dropped++;
@@ -71,8 +70,7 @@ static bool text_like(const uint8_t *p, size_t n)
     return valid_utf8(p, n);
 }
 
-/* Words that Python starts statements with, enough of them, and brackets that close. */
-static bool python_like(const uint8_t *p, size_t n)
+bool unwrap_python(const uint8_t *p, size_t n)
 {
     static const char *const words[] = {"import", "from", "def", "class", "return", "for", "if"};
     struct py_source s;
@@ -125,7 +123,7 @@ static const uint8_t *as_utf8(const uint8_t *p, size_t n, size_t *out_n, uint8_t
 
 /* ---- parts ---- */
 
-static enum err_code add_part(struct unwrap *u, struct unwrap_part p, size_t *total, struct err *e)
+enum err_code unwrap_add(struct unwrap *u, struct unwrap_part p, struct err *e)
 {
     for (size_t i = 0; i < u->parts; i++) /* decoded twice is one part */
         if (u->part[i].size == p.size && !memcmp(u->part[i].text, p.text, p.size)) {
@@ -133,19 +131,19 @@ static enum err_code add_part(struct unwrap *u, struct unwrap_part p, size_t *to
             return ERR_OK;
         }
     if (u->parts == UNWRAP_PARTS) {
-        note(u, p.parent, p.line, "more than %d texts: %s of %zu bytes left out", UNWRAP_PARTS,
-             p.family, p.size);
+        unwrap_say(u, p.parent, p.line, "more than %d texts: %s of %zu bytes left out",
+                   UNWRAP_PARTS, p.family, p.size);
         return ERR_OK;
     }
-    if (p.size > (size_t)UNWRAP_TOTAL - *total) {
+    if (p.size > (size_t)UNWRAP_TOTAL - u->total) {
         u->bomb = true;
-        note(u, p.parent, p.line, "%s of %zu bytes: with all others more than %d bytes", p.family,
-             p.size, UNWRAP_TOTAL);
+        unwrap_say(u, p.parent, p.line, "%s of %zu bytes: with all others more than %d bytes",
+                   p.family, p.size, UNWRAP_TOTAL);
         return ERR_OK;
     }
     if (!(p.text = keep(u, p.text, p.size)))
         return err_nomem(e, "decoded text", p.size);
-    *total += p.size;
+    u->total += p.size;
     u->part[u->parts++] = p;
     return ERR_OK;
 }
@@ -174,7 +172,7 @@ static bool guess_packer(const uint8_t *raw, size_t n, const char *codec, struct
         p->text = out;
         p->size = out_n;
         p->guessed = true;
-        p->python = python_like(out, out_n);
+        p->python = unwrap_python(out, out_n);
         *own = out;
         return true;
     }
@@ -193,12 +191,25 @@ static bool guess(const uint8_t *lit, size_t n, enum text_codec codec, struct un
     return hit;
 }
 
-/* Every large literal of a part, neighbours joined, with every codec. */
-static enum err_code guess_part(struct unwrap *u, size_t from, const struct py_source *s,
-                                size_t *total, struct err *e)
+enum err_code unwrap_guess(struct unwrap *u, size_t from, size_t line, const uint8_t *lit, size_t n,
+                           bool text, struct err *e)
 {
     static const enum text_codec codecs[] = {TEXT_B85, TEXT_B64, TEXT_A85,   TEXT_HEX,
                                              TEXT_Z85, TEXT_B32, TEXT_B64URL};
+    struct unwrap_part p = {.parent = from, .line = line, .coded = n};
+    uint8_t *own = NULL;
+    bool hit = !text && guess_packer(lit, n, "bytes", &p, &own);
+    for (size_t k = 0; k < sizeof codecs / sizeof *codecs && !hit; k++)
+        hit = guess(lit, n, codecs[k], &p, &own);
+    enum err_code rc = hit ? unwrap_add(u, p, e) : ERR_OK;
+    free(own);
+    return rc;
+}
+
+/* Every large literal of a part, neighbours joined. */
+static enum err_code guess_part(struct unwrap *u, size_t from, const struct py_source *s,
+                                struct err *e)
+{
     enum err_code rc = ERR_OK;
     size_t tried = 0;
     for (size_t i = 0; i < s->count && !rc && tried < GUESS_MOST; i++) {
@@ -208,7 +219,7 @@ static enum err_code guess_part(struct unwrap *u, size_t from, const struct py_s
         if (len < GUESS_LEAST)
             continue;
         tried++;
-        uint8_t *lit = malloc(len + 1), *own = NULL;
+        uint8_t *lit = malloc(len + 1);
         if (!lit)
             return err_nomem(e, "literal", len);
         for (size_t k = first; k < i; k++) {
@@ -216,16 +227,7 @@ static enum err_code guess_part(struct unwrap *u, size_t from, const struct py_s
             if (py_string(s, k, lit + n, &got))
                 n += got;
         }
-        for (size_t k = 0; k < sizeof codecs / sizeof *codecs && !rc; k++) {
-            struct unwrap_part p = {.parent = from, .line = s->tok[first].line};
-            bool hit = guess(lit, n, codecs[k], &p, &own);
-            if (hit)
-                rc = add_part(u, p, total, e);
-            free(own);
-            own = NULL;
-            if (hit)
-                break;
-        }
+        rc = unwrap_guess(u, from, s->tok[first].line, lit, n, true, e);
         free(lit);
     }
     return rc;
@@ -239,6 +241,7 @@ static bool worth(const struct py_source *s)
                                         "b64decode",  "unhexlify",     "fromhex",
                                         "runpy",      "decompressobj", "execv",
                                         "marshal",    "uncompress",    "codecs",
+                                        "pickle",     "dill",          "cloudpickle",
                                         "subprocess", "system",        "spec_from_file_location"};
     for (size_t i = 0; i < s->count; i++)
         for (size_t k = 0; k < sizeof words / sizeof *words; k++)
@@ -250,7 +253,7 @@ static bool worth(const struct py_source *s)
 /* What the calculator decoded. Bytes that only went through a text codec may be a packed text whose
  * decompressor it did not know. */
 static enum err_code add_result(struct unwrap *u, size_t at, const struct pycalc_result *r,
-                                size_t *total, struct err *e)
+                                struct err *e)
 {
     struct unwrap_part q = {.parent = at,
                             .line = r->line,
@@ -259,17 +262,20 @@ static enum err_code add_result(struct unwrap *u, size_t at, const struct pycalc
                             .text = r->p,
                             .size = r->n};
     uint8_t *own = NULL;
-    if (r->used || (!r->run && r->n < PYCALC_SHORT))
+    if (r->used || (!r->run && !r->marshal && r->n < PYCALC_SHORT))
         return ERR_OK;
     memcpy(q.family, r->family, sizeof q.family);
+    q.marshal = r->marshal;
+    if (r->marshal)
+        return unwrap_add(u, q, e);
     if (r->run || text_like(r->p, r->n) || !guess_packer(r->p, r->n, r->family, &q, &own))
-        q.python = r->run || python_like(r->p, r->n);
-    enum err_code rc = add_part(u, q, total, e);
+        q.python = r->run || unwrap_python(r->p, r->n);
+    enum err_code rc = unwrap_add(u, q, e);
     free(own);
     return rc;
 }
 
-static enum err_code look_into(struct unwrap *u, size_t at, size_t *total, struct err *e)
+static enum err_code look_into(struct unwrap *u, size_t at, struct err *e)
 {
     const struct unwrap_part *p = &u->part[at];
     struct py_source s = {0};
@@ -286,15 +292,15 @@ static enum err_code look_into(struct unwrap *u, size_t at, size_t *total, struc
         if ((rc = pycalc(&c, &s, p->text, p->size, UNWRAP_MAX, e)))
             goto out;
         for (size_t i = 0; i < c.results && !rc; i++)
-            rc = add_result(u, at, &c.result[i], total, e);
+            rc = add_result(u, at, &c.result[i], e);
         for (size_t i = 0; i < c.notes; i++)
-            note(u, at, c.note[i].line, "%s", c.note[i].text);
+            unwrap_say(u, at, c.note[i].line, "%s", c.note[i].text);
         u->notes_dropped += c.notes_dropped;
         u->bomb |= c.bomb;
         u->other_file |= c.other_file;
     }
     if (!rc && u->parts == before)
-        rc = guess_part(u, at, &s, total, e);
+        rc = guess_part(u, at, &s, e);
 out:
     pycalc_free(&c);
     py_free(&s);
@@ -302,46 +308,61 @@ out:
     return rc;
 }
 
+/* What stands in the way of reading the script proper, and is nearer to it than the wrapper. */
+static bool carries(const struct unwrap_part *p)
+{
+    return p->python || p->marshal || p->listing || !strncmp(p->family, "zip:", 4);
+}
+
 /* The script proper: from the file inwards, to the largest decoded Python that is more than what
- * its parent has besides it. A script that carries a small helper stays the main part itself. */
+ * its parent has besides it; where there is none, to compiled code and its listing. A script that
+ * carries a small helper stays the main part itself. */
 static void choose_main(struct unwrap *u)
 {
     for (bool found = true; found;) {
-        size_t best = 0;
-        found = false;
+        const struct unwrap_part *best = NULL, *up = &u->part[u->main];
         for (size_t i = u->main + 1; i < u->parts; i++) {
-            const struct unwrap_part *p = &u->part[i], *up = &u->part[u->main];
+            const struct unwrap_part *p = &u->part[i];
             size_t rest = up->size > p->coded ? up->size - p->coded : 0;
-            if (p->parent == u->main && p->python && p->size > rest &&
-                (!found || p->size > u->part[best].size)) {
-                best = i;
-                found = true;
-            }
+            if (p->marshal) /* how it is spelt in a literal is not known: up to four for one */
+                rest /= 4;
+            if (p->parent == u->main && carries(p) && (p->size > rest || !up->python) &&
+                (!best || p->python > best->python ||
+                 (p->python == best->python && p->size > best->size)))
+                best = p;
         }
-        u->main = found ? best : u->main;
+        found = best != NULL;
+        u->main = found ? (size_t)(best - u->part) : u->main;
     }
 }
 
 enum err_code unwrap(struct unwrap *u, const void *data, size_t n, const char *name, struct err *e)
 {
     enum err_code rc;
-    size_t total = 0, depth[UNWRAP_PARTS] = {0};
+    size_t depth[UNWRAP_PARTS] = {0};
     *u = (struct unwrap){0};
     if (n > UNWRAP_MAX)
         return err_set(e, ERR_INPUT, "%s: %zu bytes are more than any script has (%d)", name, n,
                        UNWRAP_MAX);
-    if ((rc =
-             add_part(u, (struct unwrap_part){.text = data, .size = n, .python = true}, &total, e)))
+    if ((rc = unwrap_add(u, (struct unwrap_part){.text = data, .size = n, .python = true}, e)))
         return rc;
     for (size_t i = 0; i < u->parts && !rc; i++) {
-        size_t before = u->parts;
-        if (!u->part[i].python)
+        size_t before = u->parts, start = 0;
+        const struct unwrap_part *p = &u->part[i];
+        bool zip = !p->listing && unwrap_zip(p->text, p->size, &start);
+        bool pyc = pymarshal_pyc(p->text, p->size);
+        if (!p->python && !p->marshal && !zip && !pyc)
             continue;
         if (depth[i] == UNWRAP_DEPTH) {
-            note(u, i, 0, "wrapped more than %d times: not looked into", UNWRAP_DEPTH);
+            unwrap_say(u, i, 0, "wrapped more than %d times: not looked into", UNWRAP_DEPTH);
             continue;
         }
-        rc = look_into(u, i, &total, e);
+        if (p->marshal || pyc)
+            rc = unwrap_marshal_parts(u, i, pyc ? MARSHAL_HEADER : 0, e);
+        else if (zip)
+            rc = unwrap_zip_parts(u, i, start, e);
+        if (!rc && u->part[i].python)
+            rc = look_into(u, i, e);
         for (size_t k = before; k < u->parts; k++)
             depth[k] = depth[i] + 1;
     }

@@ -8,6 +8,10 @@
  * calculator (verify/pycalc.h) that knows literals, names bound to constants, joining, slicing, the
  * text codecs and the decompressors; what it does not know is unknown, and is reported as such.
  *
+ * Files that Python runs and that are no text are taken apart as well: zip archives with a
+ * __main__.py (PEP 441), whatever stands in front of them, and compiled code (.pyc files, and what
+ * a script gives to marshal.loads), of which names and constants are listed (verify/pymarshal.h).
+ *
  * A script is taken as wrapped when text that came out of a decoder, or that was read from the
  * script itself, reaches something that runs or stores code: exec, eval, compile, a write to a
  * file, a module's table. Where the calculator gets stuck, large literals are tried with every
@@ -34,14 +38,17 @@ enum {
 struct unwrap_part {
     size_t parent;   /* index of the part that carries it; 0 for part 0 */
     char family[96]; /* how it was made, packer first: "lzma-xz+b85", "zlib+b64+zlib+b64"; "" for
-                        part 0. "+bytes": no text codec; "+self": read from the script's file;
-                        "text": a plain literal that is run */
+                        part 0. "zip:NAME": an entry of an archive; "marshal", "pyc": a listing
+                        of compiled code. "+bytes": no text codec; "+self": read from the script's
+                        file; "text": a plain literal that is run */
     size_t line;     /* 1-based line in the parent of what runs or stores it; 0 for part 0 */
     size_t coded;    /* characters of the literals that it came from */
     size_t packed;   /* bytes behind the text codec (base85...), what was compressed */
     const uint8_t *text; /* size bytes, NUL behind them (not counted) */
     size_t size;
     bool python;  /* reached exec, eval, compile, or parses into tokens like Python */
+    bool marshal; /* compiled code, as marshal writes it */
+    bool listing; /* not a text of the script's: names and constants of compiled code */
     bool guessed; /* found by trying codecs, not by following the script */
 };
 
@@ -61,6 +68,7 @@ struct unwrap {
     size_t notes_dropped; /* beyond it */
     bool bomb;            /* something was refused for its decoded size */
     bool other_file;      /* runs a file or text that is not part of this one (a note says which) */
+    size_t total;         /* bytes of all parts */
     void *own;            /* everything that unwrap_free releases */
 };
 

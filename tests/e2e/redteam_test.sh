@@ -212,7 +212,13 @@ cheat "a score in the script's comment" 1 bpb-mismatch
 json 1.1845 15900100 ', "val_bpb": 0.9' >$f/submission.json
 cheat "two scores" 0 json-duplicate-key
 json 1.1845 15900100 ', "val_b\u0440b": 0.9' >$f/submission.json
-verdict "record: a key that looks like val_bpb" 0 "1.1845" "$verify" record $f && fresh
+cheat "a key that looks like val_bpb" 0 'U+0440) (R-METADATA)  [submission.json:3]'
+json 1.1845 15900100 ', "val_\u200bbpb": 0.9' >$f/submission.json
+cheat "a key with a letter that is not seen" 0 'U+200B) (R-METADATA)  [submission.json:3]'
+json 1.1845 15900100 ', "val\u005fbpb": 0.9' >$f/submission.json
+cheat "two scores, one spelt in escapes" 0 'json-duplicate-key: key val_bpb stands twice'
+json 1.1845 15900100 ', "seed_results": {"1": {"val_bpb": 1.1839}, "1": {"val_bpb": 0.9}}' >$f/submission.json
+cheat "two scores of one seed" 1 'json-duplicate-key: key 1 stands twice'
 printf '{"val_bpb": 1.1845, ' >$f/submission.json
 cheat "half a JSON" 0 json-invalid
 printf '{"val_bpb": 1.1845, "name": "x\\n\\u001b[2Jnot contradicted"}' >$f/submission.json
@@ -247,6 +253,18 @@ print("import lzma,base64\nexec(lzma.decompress(base64.b85decode(\"%s\")))" % ba
     cheat "a script inside a script inside a script" 0 "train_gpt.py"
     printf 'import os\nos.system("touch %s/ran")\n' "$dir" | wrap >$f/train_gpt.py
     cheat "a script that acts when it is run" 0 "train_gpt.py"
+    printf 'import os\nos.system("touch %s/ran")\nMARK = "kept"\n' "$dir" >act.py
+    python3 -c 'import marshal, sys
+c = marshal.dumps(compile(open("act.py").read(), "act.py", "exec"))
+print("import marshal\nexec(marshal.loads(%r))" % c)' >$f/train_gpt.py
+    verdict "record: a script that is compiled code" 0 "compiled code that is not read" "$verify" record $f
+    verdict "unwrap: what compiled code names" 0 "compiled code of Python" \
+        "$verify" unwrap $f/train_gpt.py -o listing
+    grep -q "names os system MARK" listing || fail "unwrap: the listing has no names"
+    fresh
+    mkdir -p app && cp act.py app/__main__.py
+    python3 -m zipapp app -o app.pyz && { printf '%s' "$script"; cat app.pyz; } >$f/train_gpt.py
+    cheat "a script with an archive behind it that runs instead" 0 "Python runs its __main__"
     [ -e ran ] && fail "record: the script was run"
 else
     echo "skip $name: wrapped scripts: no python3 with lzma"

@@ -1,8 +1,8 @@
 /*
  * corpus.c - makes the first inputs for the fuzz targets of readers: `corpus DIR` fills
  * DIR/safetensors, DIR/shard, DIR/tokenizer, DIR/bytes, DIR/recipe, DIR/pickle, DIR/ptz, DIR/npy,
- * DIR/layers, DIR/unpack, DIR/unwrap and DIR/script_facts with small valid files and with the
- * shapes of damage that once mattered. Everything is made here; nothing is copied.
+ * DIR/layers, DIR/unpack, DIR/unwrap, DIR/marshal and DIR/script_facts with small valid files and
+ * with the shapes of damage that once mattered. Everything is made here; nothing is copied.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -19,6 +19,7 @@
 #include "model/shard.h"
 #include "packer/pickle_write.h"
 #include "packer/ptz_write.h"
+#include "tests/unit/tiny_zip.h"
 
 static const char *root;
 
@@ -338,6 +339,24 @@ static void scripts(void)
     put("unwrap", "bz2", bz2, sizeof bz2);
 }
 
+/* Scripts that are no text: compiled code, alone, in a .pyc file and in an archive that Python
+ * runs.
+ */
+static void compiled(void)
+{
+    static const uint8_t value[] =
+        ")\7N\xe9\1\0\0\0l\2\0\0\0\1\0\1\0g\0\0\0\0\0\0\xf8?\xda\1xr\1\0\0\0>"
+        "\1\0\0\0T";
+    static const char main_py[] = "import os\nprint(os.name)\n", name[] = "__main__.py";
+    uint8_t pyc[TINY_PYC], zip[256];
+    tiny_pyc(pyc);
+    tiny_zip(zip, name, main_py, sizeof main_py - 1);
+    put("marshal", "value", value, sizeof value - 1);
+    put("marshal", "code", tiny_code, sizeof tiny_code - 1);
+    put("unwrap", "x.pyc", pyc, sizeof pyc);
+    put("unwrap", "x.pyz", zip, tiny_zip_size(name, sizeof main_py - 1));
+}
+
 /* Leaderboard folders: logs of several families, metadata in its spellings, and all in one. */
 static void records(void)
 {
@@ -427,6 +446,7 @@ int main(int argc, char **argv)
     packings();
     packed();
     scripts();
+    compiled();
     records();
     claims();
     return 0;

@@ -14,9 +14,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     size_t lines = 1;
     for (size_t i = 0; i < n; i++)
         lines += data[i] == '\n';
-    assert(m.seeds <= META_SEEDS && m.bpb.line <= lines && m.twice <= lines);
+    assert(m.seeds <= META_SEEDS && m.bpb.line <= lines && m.tricks <= KEY_TRICKS);
     assert(m.valid || *m.problem);
     assert(strlen(m.author) < sizeof m.author && strlen(m.text) < sizeof m.text);
+    for (size_t i = 0; i < m.tricks; i++)
+        assert(m.trick[i].line && m.trick[i].line <= lines && strlen(m.trick[i].key) < 40);
     for (size_t i = 0; i < m.seeds; i++)
         assert(m.seed[i].line <= lines);
     return 0;

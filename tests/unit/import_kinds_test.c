@@ -105,18 +105,31 @@ static struct matrix matrix_new(const struct how *how, size_t rows, size_t cols,
                                               : (int)util_below(seed, 2 * (size_t)top + 1) - top);
     for (size_t i = 0; i < m.groups; i++)
         m.scale[i] = f16_to_f32((uint16_t)(0x2800 + util_below(seed, 0x800)));
-    bool kept = m.group % cols == 0 && !ternary && m.padded == cols;
-    for (size_t i = 0; i < rows * cols; i++) {
-        size_t at = i / cols * m.padded + i % cols, g = at / m.group, some = 0;
-        float scale = m.scale[g];
+    /* Groups within rows, or over whole ones: integers stay where fp16 holds what they are
+     * multiplied with, or where the script rounds the product to bf16. */
+    bool kept = (m.group % cols == 0 || cols % m.group == 0) && m.padded == cols;
+    float *scale = malloc(m.groups * sizeof *scale);
+    assert_non_null(scale);
+    for (size_t g = 0; g < m.groups; g++) {
+        size_t some = 0;
         for (size_t k = 0; k < m.group; k++)
             some += m.q[g * m.group + k] != 0;
+        scale[g] = m.scale[g];
         if (ternary)
-            scale /= some ? (float)some / (float)m.group : 1e-8f;
-        m.want[i] = (float)m.q[at] * scale;
+            scale[g] /= some ? (float)some / (float)m.group : 1e-8f;
+        kept &= how->bf16 || !some || f16_to_f32(f32_to_f16(scale[g])) == scale[g];
+    }
+    for (size_t i = 0; i < rows * cols; i++) {
+        size_t at = i / cols * m.padded + i % cols;
+        float factor = scale[at / m.group];
+        if (kept)
+            m.want[i] = m.q[at] ? (float)m.q[at] * f16_to_f32(f32_to_f16(factor)) : 0;
+        else
+            m.want[i] = (float)m.q[at] * factor;
         if (how->bf16 && !kept)
             m.want[i] = to_bf16(m.want[i]);
     }
+    free(scale);
     return m;
 }
 

@@ -1,144 +1,19 @@
 /*
  * nomem_test - guards against the crash, the leak and the half-written file that only a full memory
- * shows: the n-th allocation fails, for every n until the operation succeeds, once alone and once
- * with all that follow it. Each run must end with ERR_RESOURCE or succeed, and give back what it
- * took.
- *
- * The allocator's functions are defined here and pass on to the next ones (the C library's, or the
- * sanitizer's), so that allocations inside libraries fail as well. The idea is SQLite's ("How
- * SQLite Is Tested", section 3.1).
+ * shows, where models are read, scored, trained and written. nomem_read_test does the same for
+ * readers of other people's files.
  */
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdatomic.h>
-
 #include "model/bytes.h"
 #include "model/file.h"
 #include "model/reader.h"
 #include "model/safetensors.h"
 #include "model/score.h"
 #include "model/shard.h"
-#include "packer/pickle.h"
-#include "packer/ptz_read.h"
 #include "packer/ptz_write.h"
+#include "tests/unit/nomem.h"
 #include "tests/unit/tiny.h"
-#include "trainer/quant.h"
 #include "trainer/loader.h"
-#include "verify/script_facts.h"
-#include "verify/unwrap.h"
-#include "tests/unit/ptz_dumped.h"
-
-/* ---- the allocator that fails ---- */
-
-static atomic_size_t live;
-/* Of the thread that tests; what the C library allocates in others to start them never fails. */
-static _Thread_local size_t calls, fail_at; /* fail_at 0: never */
-static _Thread_local bool fail_on;          /* and all that follow */
-
-static struct {
-    void *(*malloc)(size_t);
-    void *(*calloc)(size_t, size_t);
-    void *(*realloc)(void *, size_t);
-    void *(*aligned_alloc)(size_t, size_t);
-    void (*free)(void *);
-} next;
-
-/* What dlsym itself allocates comes from here and is never released. */
-static _Alignas(64) char early[65536];
-static size_t early_used;
-
-static void *early_alloc(size_t n)
-{
-    void *p = early + early_used;
-    early_used += (n + 63) / 64 * 64;
-    if (early_used > sizeof early)
-        abort();
-    return p;
-}
-
-static bool is_early(const void *p)
-{
-    return (uintptr_t)p - (uintptr_t)early < sizeof early;
-}
-
-/* False while the functions behind these are not known. */
-static bool ready(void)
-{
-    static bool asked;
-    if (!asked) {
-        asked = true;
-        *(void **)&next.malloc = dlsym(RTLD_NEXT, "malloc");
-        *(void **)&next.calloc = dlsym(RTLD_NEXT, "calloc");
-        *(void **)&next.realloc = dlsym(RTLD_NEXT, "realloc");
-        *(void **)&next.aligned_alloc = dlsym(RTLD_NEXT, "aligned_alloc");
-        *(void **)&next.free = dlsym(RTLD_NEXT, "free");
-    }
-    return next.free != NULL;
-}
-
-/* Does this allocation fail? */
-static bool fails(void)
-{
-    size_t n;
-    if (!fail_at)
-        return false;
-    n = ++calls;
-    if (n != fail_at && !(fail_on && n > fail_at))
-        return false;
-    errno = ENOMEM;
-    return true;
-}
-
-static void *counted(void *p)
-{
-    live += p != NULL;
-    return p;
-}
-
-void *malloc(size_t n)
-{
-    if (!ready())
-        return early_alloc(n);
-    return fails() ? NULL : counted(next.malloc(n));
-}
-
-void *calloc(size_t n, size_t size)
-{
-    if (!ready())
-        return early_alloc(n * size); /* static memory is zero */
-    return fails() ? NULL : counted(next.calloc(n, size));
-}
-
-void *realloc(void *p, size_t n)
-{
-    if (!ready() || is_early(p))
-        abort();
-    if (fails())
-        return NULL;
-    return p ? next.realloc(p, n) : counted(next.realloc(p, n));
-}
-
-void *aligned_alloc(size_t align, size_t n)
-{
-    return !ready() || fails() ? NULL : counted(next.aligned_alloc(align, n));
-}
-
-void free(void *p)
-{
-    if (!p || is_early(p))
-        return;
-    live--;
-    next.free(p);
-}
-
-char *strdup(const char *s)
-{
-    size_t n = strlen(s) + 1;
-    char *p = malloc(n);
-    return p ? memcpy(p, s, n) : NULL;
-}
-
-/* ---- what must survive it ---- */
+#include "trainer/quant.h"
 
 static const float numbers[24] = {1, 2, 3};
 static const struct tensor_view views[] = {
@@ -438,63 +313,7 @@ static enum err_code pack_record(struct err *e)
     return rc;
 }
 
-static enum err_code parse_pickle(struct err *e)
-{
-    static const char text[] = "\x80\2}q\0(X\1\0\0\0a]q\1(K\1K\2K\3eX\1\0\0\0bK\1\x85u.";
-    static const struct pickle_global none = {NULL, false};
-    struct pickle p;
-    enum err_code rc = pickle_parse(&p, text, sizeof text - 1, &none, "pickle", e);
-    pickle_free(&p);
-    return rc;
-}
-
-/* A tensor whose storage is a torch file inside the pickle, and a NumPy array whose axes are
- * exchanged. */
-static enum err_code read_tensors(struct err *e)
-{
-    static const char array[] = "\x93NUMPY\x01\x00\x3e\x00{'descr': '|i1', 'fortran_order': True, "
-                                "'shape': (2, 2), }   \nabcd";
-    const struct {
-        const char *data, *key;
-        size_t n;
-    } files[] = {{ptz_dumped, "x", sizeof ptz_dumped - 1}, {array, "array", sizeof array - 1}};
-    enum err_code rc = ERR_OK;
-    for (size_t i = 0; !rc && i < COUNT(files); i++) {
-        struct ptz p;
-        struct tensor_view t;
-        rc = ptz_parse(&p, files[i].data, files[i].n, 1 << 16, "file", e);
-        if (!rc)
-            rc = ptz_tensor(&p, pickle_get(p.root, files[i].key), "x", &t, e);
-        ptz_close(&p);
-    }
-    return rc;
-}
-
-/* A wrapped script, and the facts in it. */
-static enum err_code read_script(struct err *e)
-{
-    static const char text[] =
-        "import zlib\ndef f(s, n=[1, 2]): return zlib.decompress(bytes.fromhex(s))\nexec(f('"
-        "78da3d8b310a02311000fbbc62bb4bf0482516c21582070aa9546c433857096cb24736a6f0f50604"
-        "07a69b8969e552816504faa40041c0a98582089cf60a3a0213c45c358bc5dc62e16c5f58f530df0f"
-        "ce5f6f97f3711e46d86d8d510f7c02b640beab9bf9fdc4225ede09361364221b2b266dd4bf7376e1"
-        "b41614e98b515fd73a2d17"
-        "'))\n";
-    static struct unwrap u;
-    struct script_facts f = {0};
-    enum err_code rc = unwrap(&u, text, sizeof text - 1, "script", e);
-    if (!rc)
-        rc = script_facts(&f, u.part[u.main].text, u.part[u.main].size, NULL, 0, e);
-    script_facts_free(&f);
-    unwrap_free(&u);
-    return rc;
-}
-
-static const struct {
-    const char *name;
-    enum err_code (*run)(struct err *e);
-    bool threads; /* the C library keeps what it allocates for threads */
-} jobs[] = {
+static const struct job jobs[] = {
     {"open safetensors", open_safetensors, false},
     {"write safetensors", write_safetensors, false},
     {"write a file", write_file, false},
@@ -512,9 +331,6 @@ static const struct {
     {"load batches", load_batches, false},
     {"quantise a model", quantise_model, false},
     {"pack a record", pack_record, false},
-    {"parse a pickle", parse_pickle, false},
-    {"read tensors of others", read_tensors, false},
-    {"take a script apart", read_script, false},
 };
 
 static void prepare(void)
@@ -544,38 +360,7 @@ static void every_allocation_fails_once(void **state)
 {
     (void)state;
     prepare();
-    for (size_t j = 0; j < COUNT(jobs); j++) {
-        struct err warm = {0};
-        EXPECT(jobs[j].name, ERR_OK, "", jobs[j].run(&warm), warm);
-        for (int mode = 0; mode < 2; mode++) {
-            size_t n = 1, before, after;
-            for (;; n++) {
-                struct err e = {0};
-                enum err_code rc;
-                before = live;
-                calls = 0;
-                fail_on = mode;
-                fail_at = n;
-                rc = jobs[j].run(&e);
-                fail_at = 0;
-                after = live;
-                if (rc != ERR_OK && (rc != ERR_RESOURCE || e.code != rc || !*e.msg))
-                    fail_msg("%s: allocation %zu fails%s: status %d \"%s\"", jobs[j].name, n,
-                             mode ? " and all behind it" : "", rc, e.msg);
-                if (after != before && !jobs[j].threads)
-                    fail_msg("%s: allocation %zu fails%s: %td blocks leak", jobs[j].name, n,
-                             mode ? " and all behind it" : "", (ptrdiff_t)(after - before));
-                if (calls < n) {
-                    EXPECT(jobs[j].name, ERR_OK, "", rc, e);
-                    break;
-                }
-                if (n > 5000)
-                    fail_msg("%s: never ends", jobs[j].name);
-            }
-            printf("%s: %zu allocations%s\n", jobs[j].name, n - 1,
-                   mode ? ", all behind failing too" : "");
-        }
-    }
+    every_allocation_fails(jobs, COUNT(jobs));
 }
 
 int main(void)

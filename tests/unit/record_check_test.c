@@ -146,6 +146,8 @@ static const struct change {
     /* 17.5 % more bytes: leading spaces counted twice (#1719) */
     {"wrong denominator", LOGS, "tokens:62021632", "tokens:72875000", "denominator-off", true},
     {"part of the text", LOGS, "tokens:62021632", "tokens:9660000", "denominator-off", true},
+    {"some batches", LOGS, "tokens:62021632", "tokens:61500000\neval: 500 batches (limited)",
+     "denominator-off", true},
 };
 
 static bool expected(const struct change *c, const char *code)
@@ -206,6 +208,44 @@ static void one_change(void **state)
     }
     free(r);
     assert_int_equal(wrong, 0);
+}
+
+/* A total that is the script as it lies in the folder and a logged model was counted by somebody
+ * who looked: in no log, so it is said, but nothing contradicts it. */
+static void shipped_total(void **state)
+{
+    struct files f;
+    struct record *r = malloc(sizeof *r);
+    bool said = false;
+    (void)state;
+    honest(&f);
+    swap(f.script, sizeof f.script, "0123", "0123456");
+    swap(f.meta, sizeof f.meta, "15000023", "15000026");
+    audit(r, &f);
+    for (size_t i = 0; i < r->findings; i++)
+        said |= r->finding[i].code == RC_TOTAL && strstr(r->finding[i].text, "as it lies here");
+    assert_true(said);
+    assert_false(record_contradicted(r));
+    record_free(r);
+    free(r);
+}
+
+/* Without metadata the logs of seeds count, not the ablations beside them. */
+static void unclaimed_seeds(void **state)
+{
+    struct files f;
+    struct record *r = malloc(sizeof *r);
+    (void)state;
+    honest(&f);
+    *f.meta = 0;
+    f.extra_path = "log_wider.txt";
+    f.extra = "final_sliding val_loss:1.0 val_bpb:0.6\nseed:1\n";
+    audit(r, &f);
+    assert_int_equal(r->runs, 4);
+    assert_int_equal(r->heads, 3);
+    assert_true(fabs(r->bpb.mean - 1.12) < 1e-9);
+    record_free(r);
+    free(r);
 }
 
 /* What is missing is said, and contradicts nothing. */
@@ -326,8 +366,10 @@ static void leaderboards(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(one_change),
-                                       cmocka_unit_test(missing_files), cmocka_unit_test(programs),
-                                       cmocka_unit_test(units), cmocka_unit_test(leaderboards)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_change),      cmocka_unit_test(shipped_total),
+        cmocka_unit_test(unclaimed_seeds), cmocka_unit_test(missing_files),
+        cmocka_unit_test(programs),        cmocka_unit_test(units),
+        cmocka_unit_test(leaderboards)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -130,6 +130,39 @@ static void headlines(void **state)
     }
 }
 
+/* Scripts with one label for every way of scoring say the way in another place. */
+static void kinds_told(void **state)
+{
+    static const char result[] = "final_int8_zlib_roundtrip val_loss:2.0135 val_bpb:1.1925%s\n"
+                                 "final_int8_zlib_roundtrip_exact val_loss:2.01348383 "
+                                 "val_bpb:1.19250007\n";
+    static const struct {
+        const char *before, *in;
+        enum metric_kind kind;
+    } cases[] = {
+        {"", "", METRIC_ROUNDTRIP},
+        {"final_eval_mode:sliding_window stride:64 batch_seqs:1024\n", "", METRIC_SLIDING},
+        {"final_eval_mode:standard\n", "", METRIC_ROUNDTRIP},
+        {"final_eval_mode:sliding_window stride:64\nfinal_eval_mode:standard\n", "",
+         METRIC_ROUNDTRIP},
+        {"ttt:completed steps:310 time:76.2s\n", " eval_mode:online_ttt eval_time:0ms",
+         METRIC_ADAPTED},
+        {"", " eval_mode:sliding_window", METRIC_SLIDING},
+        {"final_eval_mode:sliding_window stride:64\n", " eval_mode:plain", METRIC_ROUNDTRIP},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[512];
+        size_t n = (size_t)snprintf(text, sizeof text, "%s", cases[i].before);
+        snprintf(text + n, sizeof text - n, result, cases[i].in);
+        struct record_log l = parse("x.log", text);
+        if (l.finals != 2 || l.final[0].kind != cases[i].kind || l.final[1].kind != cases[i].kind)
+            fail_msg("case %zu: %s, %s", i, metric_kind_name[l.final[0].kind],
+                     metric_kind_name[l.final[1].kind]);
+        record_log_free(&l);
+    }
+}
+
 static void sizes(void **state)
 {
     static const struct {
@@ -306,9 +339,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results),         cmocka_unit_test(headlines),
-        cmocka_unit_test(sizes),           cmocka_unit_test(times),
-        cmocka_unit_test(seeds_and_steps), cmocka_unit_test(printed_scripts),
-        cmocka_unit_test(twice),           cmocka_unit_test(odd_text),
+        cmocka_unit_test(kinds_told),      cmocka_unit_test(sizes),
+        cmocka_unit_test(times),           cmocka_unit_test(seeds_and_steps),
+        cmocka_unit_test(printed_scripts), cmocka_unit_test(twice),
+        cmocka_unit_test(odd_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

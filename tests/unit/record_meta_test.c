@@ -81,17 +81,78 @@ static void lines(void **state)
     assert_int_equal(m.bpb.decimals, 2);
     assert_int_equal(m.seed[0].line, 6);
     assert_int_equal(m.seed[0].bpb.line, 7);
-    assert_int_equal(m.twice, 0);
+    assert_int_equal(m.tricks, 0);
 }
 
-/* Which of two counts depends on the reader: cJSON takes the first, Python the last. */
-static void two_keys(void **state)
+/* Which of two counts depends on the reader: cJSON takes the first, Python the last; and a person
+ * reads what the letters look like. */
+static void tricks(void **state)
 {
-    struct record_meta m =
-        parse("{\"val_bpb\": 1.1,\n\"x\": {\"a\": 1, \"a\": 2},\n\"val_bpb\": 1.2}");
+    static const struct {
+        const char *name, *text;
+        enum key_trick_kind kind;
+        size_t n, line;
+        const char *key, *like;
+        unsigned odd;
+    } cases[] = {
+        {"honest",
+         "{\"val_bpb\": 1, \"val_bpb_std\": 2, \"seed_results\": {\"1\": {\"val_bpb\": 1}}}",
+         KEY_TWICE, 0, 0, "", NULL, 0},
+        {"other languages",
+         "{\"\u8aac\u660e\u6587\u5b57\": 1, \"\xD0\xB0\xD0\xB2\xD1\x82\xD0\xBE\xD1\x80\": 2, "
+         "\"donn\xC3\xA9"
+         "es\": 3, \"\xF0\x9F\x8C\xB1\": 4}",
+         KEY_TWICE, 0, 0, "", NULL, 0},
+        {"twice", "{\"val_bpb\": 1.1,\n\"x\": {\"a\": 1},\n\"val_bpb\": 1.2}", KEY_TWICE, 1, 3,
+         "val_bpb", NULL, 0},
+        {"twice, once escaped", "{\"val_bpb\": 1.1,\n\"val\\u005fbpb\": 1.2}", KEY_TWICE, 1, 2,
+         "val_bpb", NULL, 0},
+        {"a seed twice", "{\"seed_results\": {\"1\": {\"val_bpb\": 1},\n\"1\": {\"val_bpb\": 2}}}",
+         KEY_TWICE, 1, 2, "1", NULL, 0},
+        {"a key of a seed twice", "{\"seeds\": {\"1\": {\"val_bpb\": 1,\n\"val_bpb\": 2}}}",
+         KEY_TWICE, 1, 2, "val_bpb", NULL, 0},
+        {"Cyrillic p",
+         "{\n\"val_b\xD1\x80"
+         "b\": 0.9, \"val_bpb\": 1.1}",
+         KEY_LOOKALIKE, 1, 2, "val_b?b", "val_bpb", 0x440},
+        {"escaped", "{\"v\\u0430l_bpb\": 0.9}", KEY_LOOKALIKE, 1, 1, "v?l_bpb", "val_bpb", 0x430},
+        {"all Greek", "{\"\xCF\x85\": 1, \"\xCE\xB7\xCE\xB1m\xCE\xB5\": 0.9}", KEY_LOOKALIKE, 1, 1,
+         "??m?", "name", 0x3B7},
+        {"zero width",
+         "{\"val_\xE2\x80\x8B"
+         "bpb\": 0.9}",
+         KEY_LOOKALIKE, 1, 1, "val_?bpb", "val_bpb", 0x200B},
+        {"turned around", "{\"\xE2\x80\xAEval_bpb\": 0.9}", KEY_LOOKALIKE, 1, 1, "?val_bpb",
+         "val_bpb", 0x202E},
+        {"a mark over a letter",
+         "{\"val_bp\xCC\x81"
+         "b\": 0.9}",
+         KEY_LOOKALIKE, 1, 1, "val_bp?b", "val_bpb", 0x301},
+        {"fullwidth",
+         "{\"\xEF\xBD\x96"
+         "al_bpb\": 0.9}",
+         KEY_LOOKALIKE, 1, 1, "?al_bpb", "val_bpb", 0xFF56},
+        {"mathematical",
+         "{\"\xF0\x9D\x90\xAF"
+         "al_bpb\": 0.9}",
+         KEY_LOOKALIKE, 1, 1, "?al_bpb", "val_bpb", 0x1D42F},
+        {"digit one", "{\"va1_bpb\": 0.9}", KEY_LOOKALIKE, 1, 1, "va1_bpb", "val_bpb", '1'},
+        {"blank at the end", "{\"val_bpb \": 0.9}", KEY_LOOKALIKE, 1, 1, "val_bpb ", "val_bpb",
+         ' '},
+        {"NUL", "{\"val_bpb\": 1,\n\"a\\u0000\": 2}", KEY_NUL, 1, 2, "", NULL, 0},
+    };
     (void)state;
-    assert_int_equal(m.twice, 3);
-    assert_string_equal(m.twice_key, "val_bpb");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct record_meta m = parse(cases[i].text);
+        const struct key_trick *t = m.trick;
+        if (m.tricks != cases[i].n ||
+            (m.tricks && (t->kind != cases[i].kind || t->line != cases[i].line ||
+                          strcmp(t->key, cases[i].key) || t->odd != cases[i].odd ||
+                          (cases[i].like && strcmp(t->like, cases[i].like)))))
+            fail_msg("%s: %zu tricks, the first %d in line %zu, key %s, like %s, U+%04X",
+                     cases[i].name, m.tricks, (int)t->kind, t->line, t->key,
+                     t->like ? t->like : "-", (unsigned)t->odd);
+    }
 }
 
 static void damaged(void **state)
@@ -141,7 +202,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys),     cmocka_unit_test(seeds),   cmocka_unit_test(lines),
-        cmocka_unit_test(two_keys), cmocka_unit_test(damaged), cmocka_unit_test(names),
+        cmocka_unit_test(tricks),   cmocka_unit_test(damaged), cmocka_unit_test(names),
         cmocka_unit_test(nearness),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

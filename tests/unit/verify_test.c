@@ -281,9 +281,10 @@ static void command_lines(void **state)
         const char *says;
     } cases[] = {
         {{"verify"}, ERR_USAGE, "say what to do"},
-        {{"verify", "records", "x"}, ERR_USAGE, "unknown command"},
+        {{"verify", "records", "x"}, ERR_USAGE, "the nearest known one is record"},
         {{"verify", "probe", "x"}, ERR_USAGE, "say --data DIR"},
-        {{"verify", "blub"}, ERR_USAGE, "unknown command"},
+        {{"verify", "blub"}, ERR_USAGE, "the nearest known one is blob"},
+        {{"verify", "train"}, ERR_USAGE, "there are blob, score, probe, record and unwrap"},
         {{"verify", "blob"}, ERR_USAGE, "which file"},
         {{"verify", "score"}, ERR_USAGE, "which weights"},
         {{"verify", "blob", "f"}, ERR_USAGE, "--data"},
