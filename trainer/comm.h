@@ -45,11 +45,11 @@ struct comm_batch; /* an exchange under way */
 struct comm {
     const char *name; /* "single", "mpi", "tcp", "nccl" */
     size_t rank, size;
-    size_t local_rank;       /* on this machine: the number of the card */
-    double timeout_s;        /* COMM_TIMEOUT in the environment, default COMM_TIMEOUT_S */
-    double patience_s;       /* COMM_PATIENCE, default COMM_PATIENCE_S */
-    uint64_t sent, received; /* bytes of parts so far, this rank */
-    double waited_s;         /* spent inside comm_wait */
+    size_t local_rank;          /* on this machine: the number of the card */
+    double timeout_s;           /* COMM_TIMEOUT in the environment, default COMM_TIMEOUT_S */
+    double patience_s;          /* COMM_PATIENCE, default COMM_PATIENCE_S */
+    uint64_t sent, received;    /* bytes of parts so far, this rank */
+    double waited_s;            /* spent inside comm_wait */
     const struct comm_ops *ops; /* private, as all below: host memory; NULL: a single process */
     void *impl;
     const struct comm_ops *device_ops; /* memory of a device; NULL: parts lie in host memory */

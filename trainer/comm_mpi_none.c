@@ -1,0 +1,11 @@
+/* comm_mpi_none.c - stands in for comm_mpi.c where the build has no MPI: says so. */
+#include "trainer/comm_impl.h"
+
+enum err_code comm_mpi_open(struct comm *c, const struct comm_job *job, struct err *e)
+{
+    (void)c;
+    return err_set(e, ERR_USAGE,
+                   "started as one of %zu processes of mpirun, but built without MPI: install it "
+                   "(libopenmpi-dev) and build again, or start with COMM=tcp and MASTER_ADDR set",
+                   job->size);
+}
