@@ -1,12 +1,13 @@
 /* safetensors.c - see safetensors.h. The JSON header is read with cJSON. */
 #include "model/safetensors.h"
 
+#include <assert.h>
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/file.h"
 #include "model/reader.h"
 
 /* The published limit of the format; a longer header is damage, not data. */
@@ -290,28 +291,67 @@ static char *make_header(const struct tensor_view *t, size_t count, const char *
     return text;
 }
 
+/* Returns the bytes written, 0 when memory is short. */
+static size_t write_header(FILE *f, const struct tensor_view *t, size_t count,
+                           const char *const *meta, size_t nmeta)
+{
+    char *text = make_header(t, count, meta, nmeta);
+    uint8_t len[8];
+    if (!text)
+        return 0;
+    size_t n = strlen(text), pad = (8 - n % 8) % 8;
+    put_le64(len, n + pad);
+    fwrite(len, 1, 8, f);
+    fwrite(text, 1, n, f);
+    fwrite("       ", 1, pad, f);
+    free(text);
+    return 8 + n + pad;
+}
+
+enum err_code st_begin(struct st_writer *w, const char *path, const struct tensor_view *t,
+                       size_t count, const char *const *meta, size_t nmeta, struct err *e)
+{
+    enum err_code rc = atomic_open(&w->a, path, e);
+    if (!rc && !(w->header = write_header(w->a.f, t, count, meta, nmeta))) {
+        atomic_abort(&w->a);
+        rc = err_nomem(e, "safetensors header", count * 100);
+    }
+    return rc;
+}
+
+void st_put(struct st_writer *w, const void *data, size_t n)
+{
+    fwrite(data, 1, n, w->a.f);
+}
+
+enum err_code st_end(struct st_writer *w, const struct tensor_view *t, size_t count,
+                     const char *const *meta, size_t nmeta, struct err *e)
+{
+    enum err_code rc = ERR_OK;
+    size_t n;
+    if (fseek(w->a.f, 0, SEEK_SET))
+        rc = err_set(e, ERR_RESOURCE, "%s: cannot write: %s", w->a.path, strerror(errno));
+    else if (!(n = write_header(w->a.f, t, count, meta, nmeta)))
+        rc = err_nomem(e, "safetensors header", count * 100);
+    else
+        assert(n == w->header);
+    if (!rc)
+        return atomic_commit(&w->a, 0644, e);
+    atomic_abort(&w->a);
+    return rc;
+}
+
+void st_abort(struct st_writer *w)
+{
+    atomic_abort(&w->a);
+}
+
 enum err_code st_write(const char *path, const struct tensor_view *t, size_t count,
                        const char *const *meta, size_t nmeta, struct err *e)
 {
-    struct atomic_file a;
-    uint8_t len[8];
-    size_t n, pad;
-    enum err_code rc;
-    char *text = make_header(t, count, meta, nmeta);
-    if (!text)
-        return err_nomem(e, "safetensors header", count * 100);
-    n = strlen(text);
-    pad = (8 - n % 8) % 8;
-    put_le64(len, n + pad);
-    rc = atomic_open(&a, path, e);
-    if (!rc) {
-        fwrite(len, 1, 8, a.f);
-        fwrite(text, 1, n, a.f);
-        fwrite("       ", 1, pad, a.f);
-        for (size_t i = 0; i < count; i++)
-            fwrite(t[i].data, 1, t[i].nbytes, a.f);
-        rc = atomic_commit(&a, 0644, e);
-    }
-    free(text);
-    return rc;
+    struct st_writer w;
+    enum err_code rc = st_begin(&w, path, t, count, meta, nmeta, e);
+    for (size_t i = 0; i < count && !rc; i++)
+        st_put(&w, t[i].data, t[i].nbytes);
+    return rc ? rc : atomic_commit(&w.a, 0644, e);
 }

@@ -12,6 +12,7 @@
 #define MODEL_SAFETENSORS_H
 
 #include "kernels/err.h"
+#include "model/file.h"
 #include "model/tensor.h"
 
 struct st_file {
@@ -40,5 +41,26 @@ const char *st_meta(const struct st_file *f, const char *key);
  * temporary file and rename: a failure (disk full, ...) leaves no file and keeps an older one. */
 enum err_code st_write(const char *path, const struct tensor_view *t, size_t count,
                        const char *const *meta, size_t nmeta, struct err *e);
+
+/*
+ * Writing a file whose tensors are not in memory all at once, nor what its metadata say of them:
+ *
+ *     st_begin(&w, path, t, count, meta, nmeta, e)     t[].data is not read
+ *     st_put(&w, data, n), ...                         the bytes of all tensors, in order
+ *     st_end(&w, t, count, meta, nmeta, e)
+ *
+ * st_end writes the header again: metadata may have other values then, of the same length. Failures
+ * are reported at the end; the file is then as after a failed st_write. st_abort gives up.
+ */
+struct st_writer {
+    struct atomic_file a;
+    size_t header; /* bytes */
+};
+enum err_code st_begin(struct st_writer *w, const char *path, const struct tensor_view *t,
+                       size_t count, const char *const *meta, size_t nmeta, struct err *e);
+void st_put(struct st_writer *w, const void *data, size_t n);
+enum err_code st_end(struct st_writer *w, const struct tensor_view *t, size_t count,
+                     const char *const *meta, size_t nmeta, struct err *e);
+void st_abort(struct st_writer *w); /* accepts a zeroed or ended one */
 
 #endif

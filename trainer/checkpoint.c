@@ -9,7 +9,7 @@
 #include "trainer/hash.h"
 
 static const char VERSION[] = "2";
-enum { BLOCKS = 5, RECIPE_TEXT = 1 << 16, NUMBER = 40 };
+enum { BLOCKS = 5, RECIPE_TEXT = 1 << 16, NUMBER = 40, CHUNK = 1 << 20 };
 
 /* ---- which recipes may go on from one another ---- */
 
@@ -76,19 +76,20 @@ bool checkpoint_diff(const struct recipe *a, const struct recipe *b, char *buf, 
 
 struct block {
     const char *name;
-    float *at; /* backend */
+    float *at;   /* backend */
+    bool packed; /* a rank has its pieces only */
 };
 
 static size_t blocks_of(const struct step *s, struct block b[BLOCKS])
 {
-    b[0] = (struct block){"params", s->params};
-    b[1] = (struct block){"momentum", s->opt.mom};
-    b[2] = (struct block){"variance", s->opt.var};
+    b[0] = (struct block){"params", s->params, false};
+    b[1] = (struct block){"momentum", s->opt.mom, true};
+    b[2] = (struct block){"variance", s->opt.var, true};
     size_t n = 3;
     if (s->ema)
-        b[n++] = (struct block){"ema", s->ema};
+        b[n++] = (struct block){"ema", s->ema, true};
     if (s->swa)
-        b[n++] = (struct block){"swa", s->swa};
+        b[n++] = (struct block){"swa", s->swa, true};
     return n;
 }
 
@@ -148,70 +149,122 @@ static const char *print_size(char *buf, size_t v)
     return buf;
 }
 
-/* The safetensors file of `count` host blocks, one after another. */
-static enum err_code write_file(const char *path, const struct step *s, const struct checkpoint *c,
-                                const struct block *b, const uint8_t *host, size_t count,
-                                const char *recipe, struct err *e)
-{
-    size_t bytes = s->m->floats * sizeof(float);
+/* The file on its way, on rank 0. */
+struct out {
+    struct st_writer w;
     struct tensor_view view[BLOCKS];
-    char n[METAS][NUMBER];
+    size_t count;
     const char *value[METAS], *pair[2 * METAS];
-    uint64_t sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        view[i] = (struct tensor_view){.name = b[i].name,
-                                       .dtype = ST_F32,
-                                       .ndim = 1,
-                                       .shape = {s->m->floats},
-                                       .data = host + i * bytes,
-                                       .nbytes = bytes};
-        sum = hash_bytes(view[i].data, bytes, sum);
-    }
-    snprintf(n[META_ELAPSED], NUMBER, "%.17g", c->elapsed_ms);
+    char number[METAS][NUMBER];
+    uint64_t sum; /* XXH64 of the blocks so far */
+    float *host;  /* [CHUNK] */
+    char recipe[RECIPE_TEXT];
+};
+
+/* Everything but the hash, which has its length. */
+static void describe(struct out *o, const struct step *s, const struct checkpoint *c,
+                     const struct block *b, size_t count)
+{
+    const char **value = o->value;
+    for (size_t i = 0; i < count; i++)
+        o->view[i] = (struct tensor_view){.name = b[i].name,
+                                          .dtype = ST_F32,
+                                          .ndim = 1,
+                                          .shape = {s->m->floats},
+                                          .nbytes = s->m->floats * sizeof(float)};
+    o->count = count;
+    recipe_print(&s->m->r, RECIPE_MODEL | RECIPE_EVAL | RECIPE_TRAIN | RECIPE_QUANT, false,
+                 o->recipe, RECIPE_TEXT);
+    snprintf(o->number[META_ELAPSED], NUMBER, "%.17g", c->elapsed_ms);
     value[META_VERSION] = VERSION;
-    value[META_RECIPE] = recipe;
-    value[META_LAYOUT] = hash_hex(layout_hash(s->m), n[META_LAYOUT]);
-    value[META_STEP] = print_size(n[META_STEP], s->opt.step);
-    value[META_ELAPSED] = n[META_ELAPSED];
-    value[META_SNAPSHOTS] = print_size(n[META_SNAPSHOTS], s->snapshots);
+    value[META_RECIPE] = o->recipe;
+    value[META_LAYOUT] = hash_hex(layout_hash(s->m), o->number[META_LAYOUT]);
+    value[META_STEP] = print_size(o->number[META_STEP], s->opt.step);
+    value[META_ELAPSED] = o->number[META_ELAPSED];
+    value[META_SNAPSHOTS] = print_size(o->number[META_SNAPSHOTS], s->snapshots);
     value[META_QAT] = s->qat ? "1" : "0";
     value[META_NAME] = c->pos.name;
-    value[META_SHARD] = print_size(n[META_SHARD], c->pos.shard);
-    value[META_POS] = print_size(n[META_POS], c->pos.pos);
-    value[META_SHARDS] = print_size(n[META_SHARDS], c->pos.shards);
-    value[META_TOKENS] = print_size(n[META_TOKENS], c->pos.shard_tokens);
-    value[META_XXH64] = hash_hex(hash_metas(value, sum), n[META_XXH64]);
+    value[META_SHARD] = print_size(o->number[META_SHARD], c->pos.shard);
+    value[META_POS] = print_size(o->number[META_POS], c->pos.pos);
+    value[META_SHARDS] = print_size(o->number[META_SHARDS], c->pos.shards);
+    value[META_TOKENS] = print_size(o->number[META_TOKENS], c->pos.shard_tokens);
+    value[META_XXH64] = hash_hex(0, o->number[META_XXH64]);
     for (size_t i = 0; i < METAS; i++) {
-        pair[2 * i] = meta_key[i];
-        pair[2 * i + 1] = value[i];
+        o->pair[2 * i] = meta_key[i];
+        o->pair[2 * i + 1] = value[i];
     }
-    return st_write(path, view, count, pair, METAS, e);
 }
 
-enum err_code checkpoint_write(const char *path, const struct step *s, const struct checkpoint *c,
+static enum err_code out_begin(struct out **out, const char *path, const struct step *s,
+                               const struct checkpoint *c, const struct block *b, size_t count,
+                               struct err *e)
+{
+    struct out *o = *out = calloc(1, sizeof *o);
+    if (!o || !(o->host = malloc(CHUNK * sizeof *o->host)))
+        return err_nomem(e, "checkpoint", CHUNK * sizeof *o->host + sizeof *o);
+    describe(o, s, c, b, count);
+    return st_begin(&o->w, path, o->view, count, o->pair, METAS, e);
+}
+
+/* One whole block, from backend memory. */
+static enum err_code out_block(struct out *o, const struct step *s, const float *block,
+                               struct err *e)
+{
+    struct hash *h = hash_open(o->sum);
+    enum err_code rc = h ? ERR_OK : err_nomem(e, "checkpoint's hash", sizeof *o);
+    for (size_t at = 0, n; at < s->m->floats && !rc; at += n) {
+        n = s->m->floats - at < CHUNK ? s->m->floats - at : CHUNK;
+        s->k->download(s->k, o->host, block + at, n * sizeof *block);
+        if (!(rc = s->k->sync(s->k, e))) {
+            hash_add(h, o->host, n * sizeof *block);
+            st_put(&o->w, o->host, n * sizeof *block);
+        }
+    }
+    o->sum = hash_close(h);
+    return rc;
+}
+
+static enum err_code out_end(struct out *o, struct err *e)
+{
+    hash_hex(hash_metas(o->value, o->sum), o->number[META_XXH64]);
+    return st_end(&o->w, o->view, o->count, o->pair, METAS, e);
+}
+
+static void out_free(struct out *o)
+{
+    if (o) {
+        st_abort(&o->w);
+        free(o->host);
+    }
+    free(o);
+}
+
+/* What fails on rank 0 does not keep it from taking what the others send. */
+enum err_code checkpoint_write(const char *path, struct step *s, const struct checkpoint *c,
                                struct err *e)
 {
     struct block b[BLOCKS];
-    size_t count = blocks_of(s, b), bytes = s->m->floats * sizeof(float);
-    enum err_code rc = step_check(s, e);
+    struct out *o = NULL;
+    size_t count = blocks_of(s, b);
+    enum err_code rc = step_check(s, e), spread = ERR_OK;
     if (rc)
-        return rc;
-    uint8_t *host = malloc(count * bytes);
-    char *recipe = malloc(RECIPE_TEXT);
-    if (!host || !recipe) {
-        rc = err_nomem(e, "checkpoint", count * bytes + RECIPE_TEXT);
-        goto out;
+        return rc; /* on all ranks: they have the same weights */
+    if (s->c->rank == 0)
+        rc = out_begin(&o, path, s, c, b, count, e);
+    for (size_t i = 0; i < count; i++) {
+        const float *block = b[i].at;
+        if (b[i].packed && s->c->size > 1) {
+            if ((spread = spread_collect(&s->spread, s->grads, block, e)))
+                break;
+            block = s->grads;
+        }
+        if (s->c->rank == 0 && !rc)
+            rc = out_block(o, s, block, e);
     }
-    recipe_print(&s->m->r, RECIPE_MODEL | RECIPE_EVAL | RECIPE_TRAIN | RECIPE_QUANT, false, recipe,
-                 RECIPE_TEXT);
-    for (size_t i = 0; i < count; i++)
-        s->k->download(s->k, host + i * bytes, b[i].at, bytes);
-    if (!(rc = s->k->sync(s->k, e)))
-        rc = write_file(path, s, c, b, host, count, recipe, e);
-out:
-    free(host);
-    free(recipe);
-    return rc;
+    if (s->c->rank == 0 && !rc && !spread)
+        rc = out_end(o, e);
+    out_free(o);
+    return rc ? rc : spread;
 }
 
 /* ---- reading ---- */
@@ -267,13 +320,17 @@ static bool parse_size(const char *text, size_t *out)
     return *text >= '0' && *text <= '9' && !*end && v <= SIZE_MAX / 2;
 }
 
-struct counters {
+/* What rank 0 tells the others of the file. */
+struct state {
+    size_t good; /* 1: the file is in order and the blocks follow */
     size_t step, snapshots, qat;
+    struct checkpoint c;
 };
 
-static bool parse_state(const char *const value[METAS], struct checkpoint *c, struct counters *n)
+static bool parse_state(const char *const value[METAS], struct state *n)
 {
     char *end;
+    struct checkpoint *c = &n->c;
     c->elapsed_ms = strtod(value[META_ELAPSED], &end);
     snprintf(c->pos.name, sizeof c->pos.name, "%s", value[META_NAME]);
     return !*end && c->elapsed_ms >= 0 && c->elapsed_ms < 1e15 &&
@@ -286,37 +343,79 @@ static bool parse_state(const char *const value[METAS], struct checkpoint *c, st
            parse_size(value[META_TOKENS], &c->pos.shard_tokens);
 }
 
+/* The file as far as it can be judged without changing anything. */
+static enum err_code open_file(struct st_file *f, const char *path, const struct step *s,
+                               const struct block *b, size_t count, struct state *n, struct err *e)
+{
+    const char *value[METAS], *recipe;
+    char hex[17];
+    enum err_code rc = st_open(f, path, e);
+    if (rc)
+        return rc;
+    /* The recipe first: a size that differs is better explained by the setting behind it. */
+    recipe = st_meta(f, meta_key[META_RECIPE]);
+    if ((recipe && (rc = same_recipe(s->m, recipe, path, e))) ||
+        (rc = read_metas(f, path, b, count, s->m->floats * sizeof(float), value, e)))
+        return rc;
+    if (strcmp(value[META_LAYOUT], hash_hex(layout_hash(s->m), hex)) != 0)
+        return err_set(e, ERR_INPUT, "%s: written by a version whose model has other tensors",
+                       path);
+    if (!parse_state(value, n))
+        return err_set(e, ERR_INPUT, "%s: its metadata hold impossible numbers", path);
+    n->good = 1;
+    return ERR_OK;
+}
+
+/* Rank 0's n for everybody. */
+static enum err_code tell(const struct step *s, struct state *n, struct err *e)
+{
+    struct state *all = calloc(s->c->size, sizeof *all);
+    if (!all)
+        return err_nomem(e, "checkpoint", s->c->size * sizeof *all);
+    enum err_code rc = comm_gather(s->c, all, n, sizeof *n, e);
+    *n = all[0];
+    free(all);
+    return rc;
+}
+
+/* Block b from its bytes in the file, which rank 0 alone has. */
+static enum err_code take_block(struct step *s, const struct block *b, const uint8_t *data,
+                                struct err *e)
+{
+    bool through = b->packed && s->c->size > 1;
+    if (s->c->rank == 0)
+        s->k->upload(s->k, through ? s->grads : b->at, data, s->m->floats * sizeof(float));
+    enum err_code rc = s->k->sync(s->k, e);
+    if (rc)
+        return rc;
+    return through ? spread_deal(&s->spread, s->grads, b->at, e)
+                   : spread_same(&s->spread, b->at, s->m->floats, e);
+}
+
 enum err_code checkpoint_read(const char *path, struct step *s, struct checkpoint *c, struct err *e)
 {
     struct st_file f = {0};
     struct block b[BLOCKS];
-    size_t count = blocks_of(s, b), bytes = s->m->floats * sizeof(float);
-    struct counters n;
-    const char *value[METAS], *recipe;
-    char hex[17];
-    enum err_code rc = st_open(&f, path, e);
-    if (rc)
-        return rc;
-    /* The recipe first: a size that differs is better explained by the setting behind it. */
-    recipe = st_meta(&f, meta_key[META_RECIPE]);
-    if ((recipe && (rc = same_recipe(s->m, recipe, path, e))) ||
-        (rc = read_metas(&f, path, b, count, bytes, value, e)))
-        goto out;
-    if (strcmp(value[META_LAYOUT], hash_hex(layout_hash(s->m), hex)) != 0) {
-        rc = err_set(e, ERR_INPUT, "%s: written by a version whose model has other tensors", path);
-        goto out;
+    struct state n = {0};
+    size_t count = blocks_of(s, b);
+    enum err_code rc = ERR_OK, told;
+    if (s->c->rank == 0)
+        rc = open_file(&f, path, s, b, count, &n, e);
+    if ((told = tell(s, &n, e)))
+        rc = told;
+    else if (!rc && !n.good)
+        rc = err_set(e, ERR_INPUT, "%s: refused by rank 0", path);
+    for (size_t i = 0; i < count && !rc; i++) {
+        const struct tensor_view *t = tensor_find(f.tensor, f.count, b[i].name);
+        rc = take_block(s, &b[i], t ? t->data : NULL, e);
     }
-    if (!parse_state(value, c, &n)) {
-        rc = err_set(e, ERR_INPUT, "%s: its metadata hold impossible numbers", path);
-        goto out;
+    if (!rc) {
+        *c = n.c;
+        s->opt.step = n.step;
+        s->snapshots = n.snapshots;
+        s->qat = n.qat && s->quant;
+        rc = s->k->sync(s->k, e);
     }
-    for (size_t i = 0; i < count; i++)
-        s->k->upload(s->k, b[i].at, tensor_find(f.tensor, f.count, b[i].name)->data, bytes);
-    s->opt.step = n.step;
-    s->snapshots = n.snapshots;
-    s->qat = n.qat && s->quant;
-    rc = s->k->sync(s->k, e);
-out:
     st_close(&f);
     return rc;
 }

@@ -25,9 +25,16 @@ struct checkpoint {
     struct loader_pos pos;
 };
 
-/* checkpoint_write - ERR_RESOURCE: no memory or disk; an older file at path is then still whole.
- * ERR_INPUT: a weight is not finite (nothing is written). */
-enum err_code checkpoint_write(const char *path, const struct step *s, const struct checkpoint *c,
+/*
+ * checkpoint_write, checkpoint_read - called by all ranks. Rank 0 has the file; the pieces of the
+ * others' state come and go through s->grads, so no rank needs more memory. The file does not tell
+ * how many ranks there were. What fails is an error of the rank where it fails (all of them must
+ * hear of it by comm_agree), and keeps no rank waiting.
+ *
+ * checkpoint_write - ERR_RESOURCE: no memory or disk; an older file at path is then still whole.
+ * ERR_INPUT: a weight is not finite (nothing is written).
+ */
+enum err_code checkpoint_write(const char *path, struct step *s, const struct checkpoint *c,
                                struct err *e);
 
 /* checkpoint_read - into a step of the same recipe. ERR_INPUT: missing, damaged, or of another

@@ -17,6 +17,18 @@ static const char *kind_of(const struct recipe *r, char buf[32])
     return buf;
 }
 
+/* What this rank sent and received since the job began, and how long it waited for that: divided by
+ * the steps, although the first weights and checkpoints are among it. */
+static void log_comm(struct train *t, double steps)
+{
+    if (t->c->size > 1 && steps > 0)
+        log_line(&t->log,
+                 "comm: per step and rank sent:%.0f received:%.0f bytes waited:%.3fms; state of "
+                 "%zu of %zu parameters",
+                 (double)t->c->sent / steps, (double)t->c->received / steps,
+                 1e3 * t->c->waited_s / steps, t->s.opt.p.floats, t->m.floats);
+}
+
 static void log_speed(struct train *t)
 {
     const double *s = t->s.seconds;
@@ -26,9 +38,15 @@ static void log_speed(struct train *t)
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
     log_line(&t->log, "peak memory: %ld MiB", u.ru_maxrss / 1024);
+    log_comm(t, steps);
     if (!(tokens > 0 && ms > 0))
         return;
     t->res.tokens_per_second = tokens / ms * 1e3;
+    if (t->k->record) { /* everything is queued: what the host waits for says nothing */
+        log_line(&t->log, "speed: tokens_per_s:%.0f; %zu of %zu micro-batches played from a tape",
+                 t->res.tokens_per_second, t->s.g.played, t->s.g.trained);
+        return;
+    }
     log_line(
         &t->log,
         "speed: tokens_per_s:%.0f forward:%.1f%% backward:%.1f%% optimiser:%.1f%% other:%.1f%%",
@@ -37,19 +55,22 @@ static void log_speed(struct train *t)
         100 - (s[PHASE_FORWARD] + s[PHASE_BACKWARD] + s[PHASE_OPTIMISER]) / all);
 }
 
-/* The weights as they will be used, quantised and read back: from host through the gradient block,
- * as in final_weights. */
+/* The weights as they will be used, quantised and read back: from rank 0's host through the
+ * gradient block, as in final_weights. */
 static enum err_code roundtrip(struct train *t, float *host, struct err *e)
 {
     struct score sc;
     double ms;
     char buf[32];
     const char *kind = kind_of(&t->m.r, buf);
-    enum err_code rc;
-    if ((rc = output_reload(&t->out, &t->m, host, e)))
-        return rc;
-    t->k->upload(t->k, t->s.grads, host, t->m.floats * sizeof *host);
-    if ((rc = run_validate(t, t->s.grads, true, &sc, &ms, e)))
+    enum err_code rc = ERR_OK;
+    if (t->c->rank == 0 && !(rc = output_reload(&t->out, &t->m, host, e))) {
+        t->k->upload(t->k, t->s.grads, host, t->m.floats * sizeof *host);
+        rc = t->k->sync(t->k, e);
+    }
+    if ((rc = run_agree(t, rc, e)) ||
+        (rc = spread_same(&t->s.spread, t->s.grads, t->m.floats, e)) ||
+        (rc = run_validate(t, t->s.grads, true, &sc, &ms, e)))
         return rc;
     log_line(&t->log, "final_%s_roundtrip val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", kind,
              sc.val_loss, sc.val_bpb, ms);
@@ -106,7 +127,6 @@ static enum err_code output(struct train *t, const float *host, struct output_fa
     struct calib calib = {.k = t->k, .take = take_calibration, .ctx = t};
     struct quant_with with = {.calib = &calib};
     struct loader_pos before;
-    struct err why = {0};
     double t0 = run_now_ms();
     enum err_code rc = loader_tell(&t->data.train, &before, e);
     if (rc)
@@ -116,17 +136,29 @@ static enum err_code output(struct train *t, const float *host, struct output_fa
     facts->with = &with;
     if (quant_needs_data(&t->m.r) && !strcmp(t->m.r.gptq_data, "first"))
         loader_restart(&t->data.train);
-    rc = output_weights(&t->out, &t->m, host, facts, q, &why);
+    rc = output_weights(&t->out, &t->m, host, facts, q, e);
     enum err_code seek = loader_seek(&t->data.train, &before, e);
-    if (seek)
-        return seek;
-    if (rc && run_wants_stop(t))
-        return run_stopped(t, e);
-    if (!rc)
+    if (!rc && !seek)
         log_calibration(t, run_now_ms() - t0);
-    return rc ? err_set(e, rc, "%s", why.msg) : ERR_OK;
+    return rc ? rc : seek;
 }
 
+static void log_files(struct train *t, const struct quant_report *q)
+{
+    char kind[32];
+    log_line(&t->log, "Serialized model: %llu bytes", output_size(&t->out, "model.safetensors"));
+    log_line(&t->log, "Serialized model %s+safetensors: %llu bytes", kind_of(&t->m.r, kind),
+             output_size(&t->out, "model.quant.safetensors"));
+    log_line(&t->log, "quantised: %.3f bits per weight, order-0 estimate %.0f bytes",
+             8.0 * q->coded_bytes / (double)t->m.floats, q->coded_bytes);
+    if (rd_wanted(&t->m.r))
+        log_fit(t, &q->rd);
+    if (q->prune_left_out)
+        log_line(&t->log, "pruning to %lld bytes is left to packer quantize",
+                 (long long)t->m.r.prune_target_bytes);
+}
+
+/* Rank 0 writes, while the others wait. */
 static enum err_code write_weights(struct train *t, float *host, struct err *e)
 {
     struct output_facts facts = {.c = &t->data,
@@ -135,23 +167,20 @@ static enum err_code write_weights(struct train *t, float *host, struct err *e)
                                  .val_loss = t->res.val_loss,
                                  .val_bpb = t->res.val_bpb};
     struct quant_report q = {0};
-    char kind[32];
-    t->k->download(t->k, host, t->s.grads, t->m.floats * sizeof *host);
-    enum err_code rc = t->k->sync(t->k, e);
-    if (rc || (rc = output(t, host, &facts, &q, e)))
-        return rc;
-    log_line(&t->log, "Serialized model: %llu bytes", output_size(&t->out, "model.safetensors"));
-    log_line(&t->log, "Serialized model %s+safetensors: %llu bytes", kind_of(&t->m.r, kind),
-             output_size(&t->out, "model.quant.safetensors"));
-    log_line(&t->log, "quantised: %.3f bits per weight, order-0 estimate %.0f bytes",
-             8.0 * q.coded_bytes / (double)t->m.floats, q.coded_bytes);
-    if (rd_wanted(&t->m.r))
-        log_fit(t, &q.rd);
-    if (q.prune_left_out)
-        log_line(&t->log, "pruning to %lld bytes is left to packer quantize",
-                 (long long)t->m.r.prune_target_bytes);
+    struct err why = {0};
+    bool stop;
+    enum err_code rc = ERR_OK, any;
+    if (t->c->rank == 0) {
+        t->k->download(t->k, host, t->s.grads, t->m.floats * sizeof *host);
+        if (!(rc = t->k->sync(t->k, &why)) && !(rc = output(t, host, &facts, &q, &why)))
+            log_files(t, &q);
+    }
     quant_report_free(&q);
-    return ERR_OK;
+    if ((any = run_any(t, rc && run_wants_stop(t), &stop, e)))
+        return any;
+    if (stop)
+        return run_stopped(t, e);
+    return run_agree(t, rc ? err_set(e, rc, "%s", why.msg) : ERR_OK, e);
 }
 
 /* The weights to be saved into the gradient block, which nobody needs any more, so that a
@@ -162,9 +191,11 @@ static enum err_code final_weights(struct train *t, struct err *e)
         [STEP_WEIGHTS] = "weights", [STEP_EMA] = "ema", [STEP_SWA] = "swa"};
     struct score sc;
     double ms;
-    enum step_source from = step_final(&t->s);
+    enum step_source from;
     bool recur = t->m.r.recur_layers[0] != 0;
-    enum err_code rc;
+    enum err_code rc = step_final(&t->s, &from, e);
+    if (rc)
+        return rc;
     if (t->m.r.swa_enabled)
         log_line(&t->log, "swa:%s %zu snapshots", from == STEP_SWA ? "averaged" : "not applied,",
                  t->s.snapshots);
@@ -188,17 +219,14 @@ enum err_code run_finish(struct train *t, struct err *e)
     float *host = NULL;
     enum err_code rc;
     log_speed(t);
-    if (t->m.r.checkpoint_every > 0)
-        run_checkpoint(t);
+    if (t->m.r.checkpoint_every > 0 && (rc = run_checkpoint(t, e)))
+        return rc;
     run_clock_pause(t);
-    if ((rc = step_check(&t->s, e)))
+    if ((rc = run_agree(t, step_check(&t->s, e), e)) || (rc = final_weights(t, e)))
         return rc;
-    if ((rc = final_weights(t, e)))
-        return rc;
-    host = malloc(bytes);
-    if (!host)
-        return err_nomem(e, "weights to save", bytes);
-    if (!(rc = write_weights(t, host, e)))
+    if (t->c->rank == 0 && !(host = malloc(bytes)))
+        rc = err_nomem(e, "weights to save", bytes);
+    if (!(rc = run_agree(t, rc, e)) && !(rc = write_weights(t, host, e)))
         rc = roundtrip(t, host, e);
     free(host);
     return rc;

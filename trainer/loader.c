@@ -103,6 +103,25 @@ static enum err_code sequential_next(struct loader *l, uint16_t *ids, uint16_t *
     return ERR_OK;
 }
 
+/* As sequential_next, but nobody wants the tokens; the last one may be the input of a window that
+ * is taken. */
+static enum err_code sequential_pass(struct loader *l, size_t seqs, size_t count, struct err *e)
+{
+    enum err_code rc = ERR_OK;
+    if (!l->ranks)
+        return stream_take(l, NULL, count * (seqs * l->t + 1), e);
+    for (size_t left = seqs * count; left && !rc;) {
+        size_t from, to;
+        span_of(l, l->at, &from, &to);
+        size_t n = left < to - l->at ? left : to - l->at;
+        if (!(rc = stream_take(l, NULL, n * l->t + (l->at == from) - 1, e)))
+            rc = stream_take(l, &l->last, 1, e);
+        left -= n;
+        l->at = (l->at + n) % l->batch;
+    }
+    return rc;
+}
+
 /* Pass over what is left of a batch of which `seqs` windows were taken. */
 static enum err_code sequential_skip(struct loader *l, size_t seqs, struct err *e)
 {
@@ -183,6 +202,16 @@ static enum err_code coprime_take(struct loader *l, uint16_t *ids, uint16_t *tar
     return ERR_OK;
 }
 
+static void coprime_pass(struct loader *l, size_t seqs)
+{
+    for (size_t n; seqs; seqs -= n) {
+        if (!l->at)
+            coprime_next(&l->order);
+        n = seqs < l->batch - l->at ? seqs : l->batch - l->at;
+        l->at = (l->at + n) % l->batch;
+    }
+}
+
 /* ---- both ---- */
 
 enum err_code loader_check(const struct recipe *r, struct err *e)
@@ -238,6 +267,14 @@ enum err_code loader_next(struct loader *l, uint16_t *ids, uint16_t *target, siz
     assert(seqs);
     return l->coprime ? coprime_take(l, ids, target, seqs, e)
                       : sequential_next(l, ids, target, seqs, e);
+}
+
+enum err_code loader_skip(struct loader *l, size_t seqs, size_t count, struct err *e)
+{
+    if (!l->coprime)
+        return sequential_pass(l, seqs, count, e);
+    coprime_pass(l, seqs * count);
+    return ERR_OK;
 }
 
 enum err_code loader_share(struct loader *l, uint16_t *ids, uint16_t *target, size_t seqs,

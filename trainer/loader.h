@@ -76,6 +76,11 @@ void loader_close(struct loader *l); /* accepts a zeroed struct */
 enum err_code loader_next(struct loader *l, uint16_t *ids, uint16_t *target, size_t seqs,
                           struct err *e);
 
+/* loader_skip - pass over the next `count` micro-batches of `seqs` windows, which other ranks take:
+ * what loader_next returns then, and loader_tell, is as if they had been read. Errors: as
+ * loader_next, but tokens that are passed over may be unchecked. */
+enum err_code loader_skip(struct loader *l, size_t seqs, size_t count, struct err *e);
+
 /*
  * loader_share - the first `seqs` windows from the next batch on; the rest of the batch that they
  * end in is passed over. For calibration: the originals calibrate on rank 0's share of a batch, the

@@ -26,6 +26,9 @@ static const char usage[] =
     "checkpoint\n"
     "when interrupted or every CHECKPOINT_EVERY steps\n"
     "\n"
+    "under mpirun, srun or torchrun's environment (RANK, WORLD_SIZE, ...) all processes train "
+    "together\n"
+    "\n"
     "example: trainer recipes/demo.conf SEED=7 ITERATIONS=200 --out out/try\n"
     "\n"
     "exit status: 0 done, 2 wrong use, 3 bad input or diverged, 4 out of resources or "
@@ -134,7 +137,8 @@ static enum err_code settings(struct recipe *r, const struct args *a, int argc, 
     return rc;
 }
 
-static enum err_code run(int argc, char **argv, struct err *e)
+/* *apart: the other ranks do not know that this one failed. */
+static enum err_code run(int argc, char **argv, struct comm *c, bool *apart, struct err *e)
 {
     struct args a = {.o = {.device = "cpu", .stop = &stop, .patience_s = PATIENCE_S}};
     struct recipe r;
@@ -157,17 +161,29 @@ static enum err_code run(int argc, char **argv, struct err *e)
     snprintf(out, sizeof out, "out/%s", name);
     a.o.name = name;
     a.o.out = a.out ? a.out : out;
+    if ((rc = comm_open(c, e)))
+        return rc;
     if (a.dry_run)
-        return train_describe(&r, &a.o, stdout, e);
+        return c->rank == 0 ? train_describe(&r, &a.o, stdout, e) : ERR_OK;
     catch_signals();
-    return train_run(&r, &a.o, NULL, e);
+    struct train_result res = {.apart = true};
+    a.o.comm = c;
+    rc = train_run(&r, &a.o, &res, e);
+    *apart = res.apart;
+    return rc;
 }
 
+/* An error that all ranks have is printed by one of them. */
 int main(int argc, char **argv)
 {
+    struct comm c = {.name = "single", .size = 1};
     struct err e = {0};
-    enum err_code rc = run(argc, argv, &e);
-    if (rc)
+    bool apart = false;
+    enum err_code rc = run(argc, argv, &c, &apart, &e);
+    if (rc && (c.rank == 0 || apart))
         fprintf(stderr, "trainer: %s\n", e.msg);
+    if (apart)
+        comm_abort(&c, (int)rc);
+    comm_close(&c);
     return (int)rc;
 }

@@ -1,10 +1,8 @@
 /* optim.c - see optim.h. */
 #include "trainer/optim.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* Quintic coefficients of the Muon post: they maximise the slope at zero and let the singular
  * values settle anywhere in about [0.7, 1.2] instead of at 1. */
@@ -23,61 +21,55 @@ void muon_orthogonalise(struct kern *k, float *const *x, size_t count, size_t ro
     k->newton_schulz(k, &a);
 }
 
-/* ---- groups ---- */
+/* ---- one step ---- */
 
-const char *const optim_group_name[OPTIM_GROUPS] = {"muon", "embed", "head", "scalar"};
-
-enum optim_group optim_group_of(const struct recipe *r, const struct gpt_param *p)
+static bool own(const struct optim *o, const struct piece *p)
 {
-    switch (p->cls) {
-    case PARAM_MATRIX:
-        return OPTIM_MUON;
-    case PARAM_PROJ:
-        return strcmp(r->proj_optimizer, "adamw") == 0 ? OPTIM_SCALAR : OPTIM_MUON;
-    case PARAM_EMBED:
-        return OPTIM_EMBED;
-    case PARAM_HEAD:
-        return OPTIM_HEAD;
-    case PARAM_CONTROL:
-        break;
-    }
-    return OPTIM_SCALAR;
+    return p->owner == o->p.rank;
 }
 
-/* ---- one step ---- */
+static bool own_matrix(const struct optim *o, const struct piece *p)
+{
+    return own(o, p) && p->group == OPTIM_MUON;
+}
 
 /* Nesterov momentum: grads become u. In bf16 each result is rounded as it is stored, and the two
  * operations of buf = mu*buf + g are two results (#549). */
-static void momentum_update(struct optim *o, const struct optim_run *s, float *grads, float mu)
+static void momentum_update(struct optim *o, const struct piece *p, float *grads, float mu)
 {
     struct kern *k = o->k;
-    float *buf = o->mom + s->at, *g = grads + s->at;
+    float *buf = o->mom + p->local, *g = grads + p->at;
     if (!o->m->r.muon_bf16) {
-        k->axpby(k, buf, g, s->n, mu, 1.0f);
-        k->axpby(k, g, buf, s->n, 1.0f, mu);
+        k->axpby(k, buf, g, p->n, mu, 1.0f);
+        k->axpby(k, g, buf, p->n, 1.0f, mu);
         return;
     }
-    k->round_bf16(k, g, s->n);
-    k->axpby(k, buf, buf, s->n, mu, 0.0f);
-    k->round_bf16(k, buf, s->n);
-    k->add(k, buf, g, s->n);
-    k->round_bf16(k, buf, s->n);
-    k->axpby(k, g, buf, s->n, 1.0f, mu);
-    k->round_bf16(k, g, s->n);
+    k->round_bf16(k, g, p->n);
+    k->axpby(k, buf, buf, p->n, mu, 0.0f);
+    k->round_bf16(k, buf, p->n);
+    k->add(k, buf, g, p->n);
+    k->round_bf16(k, buf, p->n);
+    k->axpby(k, g, buf, p->n, 1.0f, mu);
+    k->round_bf16(k, g, p->n);
 }
 
-/* All matrices of the shape of run `first`, wherever they lie. */
+static bool same_shape(const struct piece *a, const struct piece *b)
+{
+    return a->rows == b->rows && a->cols == b->cols;
+}
+
+/* All own matrices of the shape of piece `first`, wherever they lie, unless an earlier piece has
+ * seen to them. */
 static void orthogonalise(struct optim *o, size_t first, float *grads)
 {
-    const struct optim_run *f = &o->run[first];
+    const struct piece *p = o->p.piece, *f = &p[first];
     size_t count = 0;
-    for (size_t i = first; i < o->runs; i++) {
-        const struct optim_run *s = &o->run[i];
-        if (s->group != OPTIM_MUON || s->rows != f->rows || s->cols != f->cols)
-            continue;
-        for (size_t j = 0; j < s->slices; j++)
-            o->list[count++] = grads + s->at + j * s->rows * s->cols;
-    }
+    for (size_t i = 0; i < first; i++)
+        if (own_matrix(o, &p[i]) && same_shape(&p[i], f))
+            return;
+    for (size_t i = first; i < o->p.pieces; i++)
+        if (own_matrix(o, &p[i]) && same_shape(&p[i], f))
+            o->list[count++] = grads + p[i].at;
     muon_orthogonalise(o->k, o->list, count, f->rows, f->cols, (size_t)o->m->r.muon_backend_steps);
 }
 
@@ -86,128 +78,90 @@ static void muon(struct optim *o, float *params, float *grads, double lr_scale, 
     struct kern *k = o->k;
     const struct recipe *r = &o->m->r;
     double lr = r->matrix_lr * lr_scale;
-    for (size_t i = 0; i < o->runs; i++) {
-        const struct optim_run *s = &o->run[i];
-        if (s->group != OPTIM_MUON)
+    for (size_t i = 0; i < o->p.pieces; i++) {
+        const struct piece *p = &o->p.piece[i];
+        if (!own_matrix(o, p))
             continue;
-        momentum_update(o, s, grads, (float)momentum);
+        momentum_update(o, p, grads, (float)momentum);
         if (r->muon_row_norm)
-            k->row_normalize(k, grads + s->at, s->slices * s->rows, s->cols, ROW_EPS);
+            k->row_normalize(k, grads + p->at, p->rows, p->cols, ROW_EPS);
         if (r->muon_row_norm && r->muon_bf16)
-            k->round_bf16(k, grads + s->at, s->n);
+            k->round_bf16(k, grads + p->at, p->n);
     }
-    for (size_t i = 0; i < o->runs; i++)
-        if (o->run[i].first_of_shape)
+    for (size_t i = 0; i < o->p.pieces; i++)
+        if (own_matrix(o, &o->p.piece[i]))
             orthogonalise(o, i, grads);
-    for (size_t i = 0; i < o->runs; i++) {
-        const struct optim_run *s = &o->run[i];
-        double shape = s->rows > s->cols ? sqrt((double)s->rows / (double)s->cols) : 1.0;
-        if (s->group == OPTIM_MUON)
-            k->axpby(k, params + s->at, grads + s->at, s->n, (float)(1.0 - lr * r->muon_wd),
+    for (size_t i = 0; i < o->p.pieces; i++) {
+        const struct piece *p = &o->p.piece[i];
+        double shape = p->rows > p->cols ? sqrt((double)p->rows / (double)p->cols) : 1.0;
+        if (own_matrix(o, p))
+            k->axpby(k, params + p->at, grads + p->at, p->n, (float)(1.0 - lr * r->muon_wd),
                      (float)(-lr * shape));
     }
 }
 
-static void round_embed(const struct optim *o, const struct optim_run *s, float *block)
+/* The part of a block that holds piece p, at `at`. */
+static void round_embed(const struct optim *o, const struct piece *p, float *at)
 {
-    if (s->group == OPTIM_EMBED && o->m->r.embed_bf16)
-        o->k->round_bf16(o->k, block + s->at, s->n);
+    if (p->group == OPTIM_EMBED && o->m->r.embed_bf16)
+        o->k->round_bf16(o->k, at, p->n);
 }
 
-static void adamw(struct optim *o, const struct optim_run *s, float *params, float *grads,
+static void adamw(struct optim *o, const struct piece *p, float *params, float *grads,
                   double lr_scale)
 {
     const struct recipe *r = &o->m->r;
-    double lr = s->group == OPTIM_EMBED  ? (r->tie_embeddings ? r->tied_embed_lr : r->embed_lr)
-                : s->group == OPTIM_HEAD ? r->head_lr
+    double lr = p->group == OPTIM_EMBED  ? (r->tie_embeddings ? r->tied_embed_lr : r->embed_lr)
+                : p->group == OPTIM_HEAD ? r->head_lr
                                          : r->scalar_lr;
     struct kern_adamw a = {
-        .p = params + s->at,
-        .m = o->mom + s->at,
-        .v = o->var + s->at,
-        .g = grads + s->at,
-        .n = s->n,
+        .p = params + p->at,
+        .m = o->mom + p->local,
+        .v = o->var + p->local,
+        .g = grads + p->at,
+        .n = p->n,
         .step = o->step,
         .lr = (float)(lr * lr_scale),
         .b1 = (float)r->beta1,
         .b2 = (float)r->beta2,
         .eps = (float)r->adam_eps,
-        .wd = (float)(s->group == OPTIM_SCALAR ? r->adam_wd : r->embed_wd),
+        .wd = (float)(p->group == OPTIM_SCALAR ? r->adam_wd : r->embed_wd),
     };
-    round_embed(o, s, grads);
+    round_embed(o, p, grads + p->at);
     o->k->adamw(o->k, &a);
-    round_embed(o, s, params);
-    round_embed(o, s, o->mom);
-    round_embed(o, s, o->var);
+    round_embed(o, p, params + p->at);
+    round_embed(o, p, o->mom + p->local);
+    round_embed(o, p, o->var + p->local);
 }
 
 void optim_step(struct optim *o, float *params, float *grads, double lr_scale, double momentum)
 {
     o->step++;
     muon(o, params, grads, lr_scale, momentum);
-    for (size_t i = 0; i < o->runs; i++)
-        if (o->run[i].group != OPTIM_MUON)
-            adamw(o, &o->run[i], params, grads, lr_scale);
+    for (size_t i = 0; i < o->p.pieces; i++)
+        if (own(o, &o->p.piece[i]) && o->p.piece[i].group != OPTIM_MUON)
+            adamw(o, &o->p.piece[i], params, grads, lr_scale);
 }
 
 void optim_round(const struct optim *o, float *params)
 {
-    for (size_t i = 0; i < o->runs; i++)
-        round_embed(o, &o->run[i], params);
+    for (size_t i = 0; i < o->p.pieces; i++)
+        round_embed(o, &o->p.piece[i], params + o->p.piece[i].at);
 }
 
 /* ---- setting up ---- */
 
-static bool new_shape(const struct optim *o, size_t rows, size_t cols)
+enum err_code optim_init(struct optim *o, struct kern *k, const struct gpt *m, size_t rank,
+                         size_t ranks, struct err *e)
 {
-    for (size_t i = 0; i < o->runs; i++)
-        if (o->run[i].group == OPTIM_MUON && o->run[i].rows == rows && o->run[i].cols == cols)
-            return false;
-    return true;
-}
-
-/* Fill o->run and return the number of matrices. */
-static size_t lay_out(struct optim *o)
-{
-    size_t matrices = 0;
-    for (size_t i = 0; i < o->m->nparams; i++) {
-        const struct gpt_param *p = &o->m->param[i];
-        struct optim_run *last = o->runs ? &o->run[o->runs - 1] : NULL;
-        enum optim_group group = optim_group_of(&o->m->r, p);
-        if (group == OPTIM_MUON) {
-            assert(p->ndim == 2 || p->ndim == 3);
-            size_t rows = p->shape[p->ndim - 2], cols = p->shape[p->ndim - 1];
-            size_t slices = p->ndim == 3 ? p->shape[0] : 1;
-            matrices += slices;
-            o->run[o->runs++] = (struct optim_run){
-                .group = group,
-                .first_of_shape = new_shape(o, rows, cols),
-                .at = p->at,
-                .n = p->size,
-                .slices = slices,
-                .rows = rows,
-                .cols = cols,
-            };
-        } else if (last && last->group == group && last->at + last->n == p->at) {
-            last->n += p->size;
-        } else {
-            o->run[o->runs++] = (struct optim_run){.group = group, .at = p->at, .n = p->size};
-        }
-    }
-    return matrices;
-}
-
-enum err_code optim_init(struct optim *o, struct kern *k, const struct gpt *m, struct err *e)
-{
-    size_t bytes = m->floats * sizeof(float), matrices;
     *o = (struct optim){.k = k, .m = m};
-    o->run = calloc(m->nparams + 1, sizeof *o->run);
-    if (!o->run)
-        return err_nomem(e, "parameter groups", (m->nparams + 1) * sizeof *o->run);
-    matrices = lay_out(o);
+    enum err_code rc = piece_list(&o->p, m, rank, ranks, e);
+    if (rc)
+        return rc;
+    size_t bytes = (o->p.floats + !o->p.floats) * sizeof(float);
     o->mom = k->alloc(k, bytes);
     o->var = k->alloc(k, bytes);
-    o->list = calloc(matrices + 1, sizeof *o->list);
+    o->list = calloc(o->p.pieces + 1, sizeof *o->list);
     if (!o->mom || !o->var || !o->list) {
         optim_free(o);
         return err_nomem(e, "optimiser state", 2ull * bytes);
@@ -221,25 +175,31 @@ void optim_free(struct optim *o)
         o->k->free(o->k, o->mom);
         o->k->free(o->k, o->var);
     }
-    free(o->run);
+    piece_free(&o->p);
     free(o->list);
     *o = (struct optim){0};
 }
 
 void optim_reset(struct optim *o)
 {
-    o->k->zero(o->k, o->mom, o->m->floats * sizeof *o->mom);
-    o->k->zero(o->k, o->var, o->m->floats * sizeof *o->var);
+    o->k->zero(o->k, o->mom, o->p.floats * sizeof *o->mom);
+    o->k->zero(o->k, o->var, o->p.floats * sizeof *o->var);
     o->step = 0;
 }
 
 /* ---- clipping and averaging ---- */
 
-double optim_clip(struct kern *k, float *grads, size_t n, double max_norm)
+double optim_clip_factor(double norm, double max_norm)
 {
-    double norm = sqrt(k->sumsq(k, grads, n));
     double factor = max_norm / (norm + CLIP_EPS);
-    if (max_norm > 0 && isfinite(norm) && factor < 1.0)
+    return max_norm > 0 && isfinite(norm) && factor < 1.0 ? factor : 1.0;
+}
+
+double optim_clip(struct kern *k, float *grads, size_t n, double scale, double max_norm)
+{
+    double norm = scale * sqrt(k->sumsq(k, grads, n));
+    double factor = optim_clip_factor(norm, max_norm);
+    if (factor < 1.0)
         k->axpby(k, grads, grads, n, (float)factor, 0.0f);
     return norm;
 }

@@ -1,13 +1,6 @@
 /*
- * optim.h - Muon and AdamW over the parameter block of a model, gradient clipping, averaging.
- *
- * The class of a parameter (model/gpt.h) decides its group:
- *
- *   OPTIM_MUON    PARAM_MATRIX             Muon   MATRIX_LR, MUON_WD
- *   OPTIM_EMBED   PARAM_EMBED              AdamW  TIED_EMBED_LR (EMBED_LR when untied), EMBED_WD
- *   OPTIM_HEAD    PARAM_HEAD               AdamW  HEAD_LR, EMBED_WD
- *   OPTIM_SCALAR  PARAM_CONTROL            AdamW  SCALAR_LR, ADAM_WD
- *   PARAM_PROJ goes to OPTIM_MUON (#1296, #1263), with PROJ_OPTIMIZER=adamw to OPTIM_SCALAR (#549)
+ * optim.h - Muon and AdamW over the parameter block of a model, gradient clipping, averaging. What
+ * is updated how: piece.h; with several ranks each updates the pieces that it owns.
  *
  * Muon (Jordan et al., kellerjordan.github.io/posts/muon), per matrix of r rows and c columns,
  * slice by slice for 3-D parameters; fp32 throughout:
@@ -27,59 +20,43 @@
  *   MUON_BF16   OPTIM_MUON: g, mu*buf, buf, u, and u again after the rows are normalised. The norms
  *               themselves and Newton-Schulz stay fp32 (in the records they are bf16 as well)
  *
- * State lives in blocks with the layout of the parameter block. Everything goes through the kernels
- * table, so all pointers are backend memory, and the result is as bit-exact as the backend.
+ * State lives in blocks of this rank's pieces, packed; alone, with the layout of the parameter
+ * block. Everything goes through the kernels table, so all pointers are backend memory, and the
+ * result is as bit-exact as the backend.
  */
 #ifndef TRAINER_OPTIM_H
 #define TRAINER_OPTIM_H
 
-#include <stdbool.h>
-
-#include "model/gpt.h"
-
-enum optim_group { OPTIM_MUON, OPTIM_EMBED, OPTIM_HEAD, OPTIM_SCALAR, OPTIM_GROUPS };
-extern const char *const optim_group_name[OPTIM_GROUPS]; /* "muon", "embed", "head", "scalar" */
-
-/* optim_group_of - the group of a parameter. */
-enum optim_group optim_group_of(const struct recipe *r, const struct gpt_param *p);
-
-/* A stretch of the parameter block that is updated as one: a matrix, or neighbours of one AdamW
- * group. */
-struct optim_run {
-    enum optim_group group;
-    size_t at, n;              /* floats */
-    size_t slices, rows, cols; /* OPTIM_MUON only: n = slices*rows*cols */
-    bool first_of_shape;       /* OPTIM_MUON only: no earlier run has these rows and cols */
-};
+#include "trainer/piece.h"
 
 struct optim {
     struct kern *k;
     const struct gpt *m;
-    struct optim_run *run;
-    size_t runs;
+    struct piece_list p;
     size_t step;  /* steps taken; part of the state, AdamW's bias correction needs it */
-    float *mom;   /* [floats] Muon's buf, AdamW's first moment */
-    float *var;   /* [floats] AdamW's second moment; stays zero where Muon rules */
+    float *mom;   /* [p.floats] Muon's buf, AdamW's first moment */
+    float *var;   /* [p.floats] AdamW's second moment; stays zero where Muon rules */
     float **list; /* room for a pointer to every matrix, for Newton-Schulz */
 };
 
-/* optim_init - zero state for the parameters of m (which must outlive o). ERR_RESOURCE: no memory.
- * Only m->r, m->param, m->nparams and m->floats are read. */
-enum err_code optim_init(struct optim *o, struct kern *k, const struct gpt *m, struct err *e);
+/* optim_init - zero state for the parameters of m (which must outlive o) that rank `rank` of
+ * `ranks` owns. ERR_RESOURCE: no memory. Only m->r, m->param, m->nparams and m->floats are read. */
+enum err_code optim_init(struct optim *o, struct kern *k, const struct gpt *m, size_t rank,
+                         size_t ranks, struct err *e);
 void optim_free(struct optim *o); /* accepts a zeroed struct */
 
 /* optim_reset - zero state, as after optim_init. */
 void optim_reset(struct optim *o);
 
-/* optim_round - what a block of weights becomes when it is stored in the parameters' own types:
- * with EMBED_BF16 its embedding tables are rounded to bf16; otherwise nothing. */
+/* optim_round - what a whole block of weights becomes when it is stored in the parameters' own
+ * types: with EMBED_BF16 its embedding tables are rounded to bf16; otherwise nothing. */
 void optim_round(const struct optim *o, float *params);
 
 /*
- * optim_step - one step of every group.
+ * optim_step - one step of every group, in the pieces of this rank.
  *
- *   params    [floats] in and out
- *   grads     [floats] in; destroyed (Newton-Schulz works in them)
+ *   params    [floats] in and out, the whole block
+ *   grads     [floats] in, the same; destroyed (Newton-Schulz works in them)
  *   lr_scale  multiplies every learning rate; weight decay is lr*wd and shrinks with it
  *   momentum  Muon's mu for this step
  */
@@ -90,10 +67,13 @@ void optim_step(struct optim *o, float *params, float *grads, double lr_scale, d
 void muon_orthogonalise(struct kern *k, float *const *x, size_t count, size_t rows, size_t cols,
                         size_t steps);
 
-/* optim_clip - global L2 norm of grads[n] before clipping; with max_norm > 0 the gradients are
- * multiplied by min(1, max_norm / (norm + 1e-6)). A norm that is not finite leaves them as they
- * are. */
-double optim_clip(struct kern *k, float *grads, size_t n, double max_norm);
+/* optim_clip_factor - what gradients of this L2 norm are multiplied with: min(1, max_norm / (norm +
+ * 1e-6)); 1 when max_norm is 0 or the norm is not finite. */
+double optim_clip_factor(double norm, double max_norm);
+
+/* optim_clip - clip grads[n] by their own norm, which is returned, and is `scale` times that of
+ * grads. */
+double optim_clip(struct kern *k, float *grads, size_t n, double scale, double max_norm);
 
 /* optim_average - avg = decay*avg + (1-decay)*params over n floats (EMA, no bias correction). */
 void optim_average(struct kern *k, float *avg, const float *params, size_t n, double decay);

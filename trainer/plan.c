@@ -49,6 +49,7 @@ static enum err_code check_ranges(const struct recipe *r, struct err *e)
         {"BETA1", r->beta1, 0, 0.999999},
         {"BETA2", r->beta2, 0, 0.999999},
         {"GRAD_CLIP_NORM", r->grad_clip_norm, 0, 1e9},
+        {"GRAD_RANKS", (double)r->grad_ranks, 1, SPLIT_GROUPS},
         {"EMA_DECAY", r->ema_decay, 0, 0.9999999},
         {"WARMUP_STEPS", (double)r->warmup_steps, 0, 1e6},
         {"RECUR_START_STEP", (double)r->recur_start_step, 0, 1e12},
@@ -78,6 +79,7 @@ static enum err_code check_words(const struct recipe *r, struct err *e)
         {"INIT", r->init, {"uniform", "orthogonal"}, "uniform or orthogonal"},
         {"PROJ_OPTIMIZER", r->proj_optimizer, {"muon", "adamw"}, "muon or adamw"},
         {"LATE_QAT_SCOPE", r->late_qat_scope, {"all", "proj", "none"}, "all, proj or none"},
+        {"GRAD_CLIP_SCOPE", r->grad_clip_scope, {"global", "rank"}, "global or rank"},
     };
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
         bool known = false;
@@ -102,6 +104,9 @@ static enum err_code check_sense(const struct gpt *m, struct err *e)
 {
     const struct recipe *r = &m->r;
     bool qat = r->late_qat_threshold > 0 && strcmp(r->late_qat_scope, "none") != 0;
+    if (r->grad_ranks & (r->grad_ranks - 1))
+        return err_set(e, ERR_USAGE, "GRAD_RANKS=%lld: must be a power of two",
+                       (long long)r->grad_ranks);
     if (r->max_wallclock_seconds > 0 && r->gptq_reserve_seconds >= r->max_wallclock_seconds)
         return err_set(e, ERR_USAGE,
                        "GPTQ_RESERVE_SECONDS=%g leaves nothing of MAX_WALLCLOCK_SECONDS=%g",
@@ -143,6 +148,63 @@ static enum err_code one_sequence(const struct gpt *m, struct kern *k, size_t *b
     return rc;
 }
 
+/* Gradients of ranks, each clipped on its own: all of them must be there. */
+static enum err_code check_groups(const struct plan *p, const struct recipe *r, struct err *e)
+{
+    if (strcmp(r->grad_clip_scope, "rank") == 0 && p->groups < (size_t)r->grad_ranks)
+        return err_set(e, ERR_USAGE,
+                       "GRAD_CLIP_SCOPE=rank: a step has %zu micro-batches, GRAD_RANKS=%lld; a "
+                       "smaller GRAD_RANKS or MICRO_BATCH_TOKENS",
+                       p->micros, (long long)r->grad_ranks);
+    return ERR_OK;
+}
+
+enum err_code plan_ranks(struct plan *p, const struct gpt *m, size_t ranks, struct err *e)
+{
+    const struct recipe *r = &m->r;
+    size_t grad_ranks = (size_t)r->grad_ranks, most = 0;
+    size_t averages = (size_t)(r->ema_decay > 0) + (size_t)(r->swa_enabled && r->swa_apply);
+    if (ranks > p->groups)
+        return err_set(e, ERR_USAGE,
+                       "%zu ranks for %zu gradients: GRAD_RANKS=%zu, and %zu micro-batches per "
+                       "step; fewer ranks, a larger GRAD_RANKS or a smaller MICRO_BATCH_TOKENS "
+                       "(now %lld)",
+                       ranks, p->groups, grad_ranks, p->micros, (long long)r->micro_batch_tokens);
+    for (size_t i = 0; i < ranks; i++) {
+        struct piece_list l;
+        struct reduce_share share;
+        enum err_code rc = piece_list(&l, m, i, ranks, e);
+        if (rc)
+            return rc;
+        reduce_share(&share, p->micros, grad_ranks, i, ranks);
+        size_t inbox = ranks > 1 ? reduce_inbox(&l, p->micros, grad_ranks) : 0;
+        size_t sums = share.stack * m->floats + inbox, all = sums + (2 + averages) * l.floats;
+        if (all >= most) {
+            most = all;
+            p->sums = sums * sizeof(float);
+            p->state = 2 * l.floats * sizeof(float);
+            p->averages = averages * l.floats * sizeof(float);
+        }
+        piece_free(&l);
+    }
+    return ERR_OK;
+}
+
+/* Sequences of a micro-batch of which one needs `one` bytes of activations; see plan.h. */
+static size_t choose(const struct recipe *r, const struct kern *k, size_t one)
+{
+    size_t t = (size_t)r->train_seq_len, seqs = (size_t)r->train_batch_tokens / t;
+    size_t most = PLAN_MICRO_TOKENS / t, bytes = PLAN_ACT_BYTES, n;
+    if (k->memory && (r->loader_ranks || strcmp(r->loader, "coprime") == 0)) {
+        most = seqs / (size_t)r->grad_ranks;
+        bytes = k->memory / 10 * PLAN_CARD_TENTHS;
+    }
+    n = one && bytes / one < most ? bytes / one : most;
+    for (n = n ? n : 1; seqs % n; n--)
+        ;
+    return n;
+}
+
 enum err_code plan_make(struct plan *p, struct gpt *m, struct kern *k, struct err *e)
 {
     size_t one = 0, floats = m->floats * sizeof(float);
@@ -162,26 +224,22 @@ enum err_code plan_make(struct plan *p, struct gpt *m, struct kern *k, struct er
                        micro, t, batch);
     if ((rc = one_sequence(m, k, &one, e)))
         return rc;
-    if (!micro) {
-        size_t most = PLAN_MICRO_TOKENS / t, fit = one ? PLAN_ACT_BYTES / one : most;
-        size_t seqs = most < fit ? most : fit;
-        for (seqs = seqs ? seqs : 1; batch / t % seqs; seqs--)
-            ;
-        micro = seqs * t;
-    }
+    if (!micro)
+        micro = choose(&m->r, k, one) * t;
     m->r.micro_batch_tokens = (int64_t)micro;
     *p = (struct plan){
         .micro_seqs = micro / t,
         .micros = batch / micro,
+        .groups = batch / micro,
         .weights = floats,
         .grads = floats,
-        .state = 2 * floats,
-        .averages =
-            (m->r.ema_decay > 0 ? floats : 0) + (m->r.swa_enabled && m->r.swa_apply ? floats : 0),
         .rounded = step_qat_possible(m) ? floats : 0,
         .activations = one * (micro / t),
     };
-    return ERR_OK;
+    if (p->groups > (size_t)m->r.grad_ranks)
+        p->groups = (size_t)m->r.grad_ranks;
+    rc = check_groups(p, &m->r, e);
+    return rc ? rc : plan_ranks(p, m, 1, e);
 }
 
 /* ---- printing ---- */
@@ -206,17 +264,30 @@ static void print_memory(const struct plan *p, FILE *f)
         const char *what;
         size_t bytes;
     } line[] = {
-        {"weights", p->weights},   {"gradients", p->grads},         {"optimiser", p->state},
-        {"averages", p->averages}, {"rounded weights", p->rounded}, {"activations", p->activations},
+        {"weights", p->weights},         {"gradients", p->grads},   {"sums of gradients", p->sums},
+        {"optimiser", p->state},         {"averages", p->averages}, {"rounded weights", p->rounded},
+        {"activations", p->activations},
     };
     size_t sum = 0;
-    fprintf(f, "memory:");
     for (size_t i = 0; i < sizeof line / sizeof line[0]; i++) {
         if (line[i].bytes)
             fprintf(f, " %s %.1f MiB,", line[i].what, (double)line[i].bytes / 1048576.0);
         sum += line[i].bytes;
     }
     fprintf(f, " in all %.1f MiB\n", (double)sum / 1048576.0);
+}
+
+/* What a rank needs when there are several: as many as the recipe allows, in powers of two. */
+static void print_ranks(const struct plan *p, const struct gpt *m, FILE *f)
+{
+    for (size_t ranks = 2; ranks <= p->groups; ranks *= 2) {
+        struct plan q = *p;
+        struct err why = {0};
+        if (plan_ranks(&q, m, ranks, &why))
+            return;
+        fprintf(f, "each of %zu ranks:", ranks);
+        print_memory(&q, f);
+    }
 }
 
 /* Learning rate and momentum at eleven points. With a wall-clock cap the number of steps is not
@@ -283,7 +354,10 @@ void plan_print(const struct plan *p, const struct gpt *m, FILE *f)
     fprintf(f, "batch: %lld tokens in %zu micro-batches of %zu sequences of %lld\n",
             (long long)r->train_batch_tokens, p->micros, p->micro_seqs,
             (long long)r->train_seq_len);
+    fprintf(f, "gradients: %zu, added up in a tree; at most %zu ranks\n", p->groups, p->groups);
+    fprintf(f, "memory:");
     print_memory(p, f);
+    print_ranks(p, m, f);
     print_schedule(r, f);
     print_switches(m, f);
 }

@@ -1,6 +1,8 @@
 /* run.c - see run.h. */
 #include "trainer/run.h"
 
+#include <stdlib.h>
+
 #include "trainer/checkpoint.h"
 #include "trainer/schedule.h"
 
@@ -22,6 +24,58 @@ void run_clock_pause(struct train *t)
     t->since = 0;
 }
 
+/* ---- several ranks ---- */
+
+/* After what all ranks did alike and what failed: can they still talk to each other? Then all of
+ * them have that error. */
+static void are_together(struct train *t)
+{
+    bool any;
+    struct err ignored = {0};
+    t->together = !run_any(t, false, &any, &ignored);
+}
+
+enum err_code run_agree(struct train *t, enum err_code mine, struct err *e)
+{
+    enum err_code rc = comm_agree(t->c, mine, e);
+    if (rc)
+        are_together(t);
+    return rc;
+}
+
+enum err_code run_any(struct train *t, bool mine, bool *any, struct err *e)
+{
+    bool *all = calloc(t->c->size, sizeof *all);
+    if (!all)
+        return err_nomem(e, "ranks", t->c->size);
+    enum err_code rc = comm_gather(t->c, all, &mine, sizeof mine, e);
+    *any = false;
+    for (size_t r = 0; r < t->c->size && !rc; r++)
+        *any |= all[r];
+    free(all);
+    return rc;
+}
+
+struct beat {
+    double ms;
+    bool stop;
+};
+
+enum err_code run_beat(struct train *t, struct err *e)
+{
+    struct beat mine = {.ms = run_elapsed(t)}, *all = calloc(t->c->size, sizeof *all);
+    mine.stop = run_wants_stop(t);
+    if (!all)
+        return err_nomem(e, "ranks", t->c->size * sizeof *all);
+    enum err_code rc = comm_gather(t->c, all, &mine, sizeof mine, e);
+    t->beat_ms = all[0].ms;
+    t->stop = false;
+    for (size_t r = 0; r < t->c->size; r++)
+        t->stop |= all[r].stop;
+    free(all);
+    return rc;
+}
+
 /* ---- stopping ---- */
 
 bool run_wants_stop(const struct train *t)
@@ -32,15 +86,18 @@ bool run_wants_stop(const struct train *t)
 bool run_over_cap(const struct train *t)
 {
     double cap_ms = schedule_cap_ms(&t->m.r);
-    return cap_ms > 0 && run_elapsed(t) >= cap_ms;
+    return cap_ms > 0 && t->beat_ms >= cap_ms;
 }
 
 static enum err_code save(struct train *t, struct err *e)
 {
     struct checkpoint c = {.elapsed_ms = run_elapsed(t)};
     char path[OUTPUT_PATH];
-    enum err_code rc = loader_tell(&t->data.train, &c.pos, e);
-    return rc ? rc : checkpoint_write(output_path(&t->out, "checkpoint", path), &t->s, &c, e);
+    enum err_code rc = run_agree(t, loader_tell(&t->data.train, &c.pos, e), e);
+    if (rc)
+        return rc;
+    return run_agree(t, checkpoint_write(output_path(&t->out, "checkpoint", path), &t->s, &c, e),
+                     e);
 }
 
 enum err_code run_stopped(struct train *t, struct err *e)
@@ -50,16 +107,21 @@ enum err_code run_stopped(struct train *t, struct err *e)
         return rc;
     log_line(&t->log, "stopped: signal step:%zu/%lld train_time:%.0fms", t->s.opt.step,
              (long long)t->m.r.iterations, run_elapsed(t));
+    t->together = true;
     return err_set(e, ERR_RESOURCE, "stopped at step %zu, resume with --resume", t->s.opt.step);
 }
 
-void run_checkpoint(struct train *t)
+enum err_code run_checkpoint(struct train *t, struct err *e)
 {
     struct err why = {0};
     run_clock_pause(t);
-    if (save(t, &why))
+    enum err_code rc = save(t, &why);
+    if (rc && !t->together)
+        return err_set(e, rc, "%s", why.msg);
+    if (rc)
         log_line(&t->log, "checkpoint failed: %s", why.msg);
     run_clock_start(t);
+    return ERR_OK;
 }
 
 /* ---- validation ---- */
@@ -70,6 +132,12 @@ static enum err_code score_sink(void *ctx, const double *nll, size_t n, struct e
     (void)nll;
     (void)n;
     return run_wants_stop(t) ? err_set(e, ERR_RESOURCE, "stopped during validation") : ERR_OK;
+}
+
+static enum err_code score_gather(void *ctx, void *all, const void *mine, size_t bytes,
+                                  struct err *e)
+{
+    return comm_gather(ctx, all, mine, bytes, e);
 }
 
 static void score_progress(void *ctx, size_t done, size_t all)
@@ -86,17 +154,26 @@ enum err_code run_validate(struct train *t, const float *params, bool recur, str
     struct gpt m = t->m;
     if (!recur)
         m.r.recur_layers[0] = 0; /* scoring always has it: score another recipe's model */
+    const struct score_share share = {
+        .rank = t->c->rank, .ranks = t->c->size, .gather = score_gather, .ctx = t->c};
     struct score_opts o = {.mode = EVAL_PLAIN,
                            .max_tokens = (size_t)t->m.r.val_max_tokens,
                            .sink = score_sink,
                            .progress = score_progress,
-                           .ctx = t};
+                           .ctx = t,
+                           .share = &share};
     struct err why = {0};
     double t0 = run_now_ms();
+    bool stop;
     enum err_code rc =
         score_run(&m, t->k, params, t->data.val, t->data.nval, &t->data.bytes, &o, sc, &why);
     *ms = run_now_ms() - t0;
-    if (rc && run_wants_stop(t))
-        return run_stopped(t, e);
-    return rc ? err_set(e, rc, "validation: %s", why.msg) : ERR_OK;
+    if (!rc)
+        return ERR_OK;
+    if (!run_any(t, run_wants_stop(t), &stop, e)) {
+        if (stop)
+            return run_stopped(t, e);
+        t->together = true;
+    }
+    return err_set(e, rc, "validation: %s", why.msg);
 }

@@ -2,6 +2,10 @@
  * run.h - what the parts of a training run share: its beginning and its steps (train.c), its end
  * (finish.c), and between them the clock, the stop and the validation (run.c). Private to the
  * trainer; train.h is the interface.
+ *
+ * With several ranks all of them walk through the same calls. Rank 0 has the directory, the log and
+ * the clock by which everything is decided; what may fail on one rank alone is agreed on before
+ * they go on (run_agree), so that a run ends everywhere with the same error.
  */
 #ifndef TRAINER_RUN_H
 #define TRAINER_RUN_H
@@ -19,6 +23,7 @@ struct train {
     const struct train_opts *o;
     struct gpt m; /* m.r is the recipe, with MICRO_BATCH_TOKENS resolved */
     struct kern *k;
+    struct comm *c, alone; /* c is never NULL */
     struct plan plan;
     struct corpus data;
     struct step s;
@@ -27,6 +32,9 @@ struct train {
     uint16_t *tokens;  /* one micro-batch: inputs, then targets */
     double elapsed_ms; /* training time up to `since` */
     double since;      /* ms; when the clock was last started, 0: it stands still */
+    double beat_ms;    /* training time at the last run_beat, by rank 0's clock */
+    bool stop;         /* a signal had come to some rank by then */
+    bool together;     /* the error that ends the run has come to all ranks */
     double began_ms;   /* elapsed_ms when this session began */
     size_t began_step;
     double last_loss; /* of the last finished step */
@@ -41,17 +49,28 @@ static inline double run_now_ms(void)
 double run_elapsed(const struct train *t);
 void run_clock_start(struct train *t);
 void run_clock_pause(struct train *t);
+
+/* run_agree - comm_agree: ERR_OK when all ranks say so, else everybody has the lowest rank's error.
+ */
+enum err_code run_agree(struct train *t, enum err_code mine, struct err *e);
+
+/* run_any - is it so on any rank? ERR_RESOURCE: other ranks. */
+enum err_code run_any(struct train *t, bool mine, bool *any, struct err *e);
+
+/* run_beat - between steps: t->beat_ms and t->stop, the same on all ranks. run_over_cap - was the
+ * time up then? */
+enum err_code run_beat(struct train *t, struct err *e);
 bool run_over_cap(const struct train *t);
 
-/* run_wants_stop - did a signal come? */
+/* run_wants_stop - did a signal come to this rank? */
 bool run_wants_stop(const struct train *t);
 
 /* run_stopped - write the checkpoint and turn the stop into the error that ends the run. */
 enum err_code run_stopped(struct train *t, struct err *e);
 
 /* run_checkpoint - a checkpoint on the way. The run outlives a full disk: it says so and tries
- * again next time. Starts the clock. */
-void run_checkpoint(struct train *t);
+ * again next time. Starts the clock. ERR_RESOURCE: other ranks. */
+enum err_code run_checkpoint(struct train *t, struct err *e);
 
 /* run_validate - plain validation of params (backend memory), with recurrence or without; *ms is
  * the time it took. The clock must stand still. A signal ends it with a checkpoint. */

@@ -31,7 +31,10 @@ static enum err_code plan_graph(struct step *s, bool recur, struct err *e)
     graph_init(&s->g);
     s->recur = recur;
     gpt_graph(s->m, &s->g, recur);
-    return graph_plan(&s->g, s->k, s->batch, s->t, 0, true, e);
+    enum err_code rc = graph_plan(&s->g, s->k, s->batch, s->t, 0, true, e);
+    if (!rc)
+        reduce_buckets(&s->reduce, s->m, &s->g);
+    return rc;
 }
 
 enum err_code step_recur(struct step *s, bool recur, struct err *e)
@@ -42,38 +45,60 @@ enum err_code step_recur(struct step *s, bool recur, struct err *e)
     return plan_graph(s, recur, e);
 }
 
-enum err_code step_init(struct step *s, struct kern *k, const struct gpt *m, size_t batch,
-                        struct err *e)
+static enum err_code alloc_blocks(struct step *s, struct err *e)
 {
-    enum err_code rc;
-    const struct recipe *r = &m->r;
-    *s = (struct step){.k = k, .m = m, .batch = batch, .t = (size_t)r->train_seq_len};
-    if ((rc = plan_graph(s, schedule_recur(r, 0), e)) || (rc = optim_init(&s->opt, k, m, e)))
-        goto fail;
+    const struct recipe *r = &s->m->r;
+    size_t all = s->m->floats, own = s->opt.p.floats ? s->opt.p.floats : 1;
     const struct {
         float **block;
         bool wanted;
+        size_t floats;
     } blocks[] = {
-        {&s->params, true},
-        {&s->grads, true},
-        {&s->ema, r->ema_decay > 0},
-        {&s->swa, r->swa_enabled && r->swa_apply},
-        {&s->quant, step_qat_possible(m)},
+        {&s->params, true, all},
+        {&s->grads, true, all},
+        {&s->ema, r->ema_decay > 0, own},
+        {&s->swa, r->swa_enabled && r->swa_apply, own},
+        {&s->quant, step_qat_possible(s->m), all},
     };
-    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
-        if (!blocks[i].wanted)
-            continue;
-        if (!(*blocks[i].block = k->alloc(k, m->floats * sizeof(float)))) {
-            rc = err_nomem(e, "weights, gradients and averages", m->floats * sizeof(float));
-            goto fail;
-        }
-    }
-    s->nll = malloc(s->batch * s->t * sizeof *s->nll);
-    if (!s->nll) {
-        rc = err_nomem(e, "losses", s->batch * s->t * sizeof *s->nll);
-        goto fail;
-    }
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
+        if (blocks[i].wanted &&
+            !(*blocks[i].block = s->k->alloc(s->k, blocks[i].floats * sizeof(float))))
+            return err_nomem(e, "weights, gradients and averages", all * sizeof(float));
     return ERR_OK;
+}
+
+static enum err_code alloc_sums(struct step *s, struct err *e)
+{
+    struct reduce_share most; /* rank 0 has the longer ones, here and everywhere */
+    reduce_share(&most, s->micros, (size_t)s->m->r.grad_ranks, 0, s->c->size);
+    s->most_micros = most.micro.count;
+    s->told = 1 + s->most_micros + s->opt.p.most;
+    s->sums = s->k->alloc(s->k, s->told * sizeof *s->sums);
+    s->tell = calloc(s->told, sizeof *s->tell);
+    s->heard = calloc(s->told * s->c->size, sizeof *s->heard);
+    s->seen = calloc(s->c->size, sizeof *s->seen);
+    if (!s->sums || !s->tell || !s->heard || !s->seen)
+        return err_nomem(e, "losses and norms", s->told * s->c->size * sizeof *s->heard);
+    return ERR_OK;
+}
+
+enum err_code step_init(struct step *s, struct kern *k, const struct gpt *m, size_t batch,
+                        struct comm *c, struct err *e)
+{
+    enum err_code rc;
+    const struct recipe *r = &m->r;
+    size_t grad_ranks = (size_t)r->grad_ranks;
+    *s = (struct step){.k = k, .m = m, .batch = batch, .t = (size_t)r->train_seq_len};
+    s->alone = (struct comm){.name = "single", .size = 1};
+    s->c = c ? c : &s->alone;
+    s->micros = (size_t)r->train_batch_tokens / (batch * s->t);
+    if ((rc = optim_init(&s->opt, k, m, s->c->rank, s->c->size, e)) || (rc = alloc_blocks(s, e)) ||
+        (rc = spread_init(&s->spread, k, s->c, &s->opt.p, e)) ||
+        (rc = reduce_init(&s->reduce, k, s->c, &s->opt.p, s->grads, m->floats, s->micros,
+                          grad_ranks, e)))
+        goto fail;
+    if (!(rc = alloc_sums(s, e)) && !(rc = plan_graph(s, schedule_recur(r, 0), e)))
+        return ERR_OK;
 fail:
     step_free(s);
     return rc;
@@ -82,6 +107,8 @@ fail:
 void step_free(struct step *s)
 {
     graph_free(&s->g);
+    reduce_free(&s->reduce);
+    spread_free(&s->spread);
     optim_free(&s->opt);
     if (s->k) {
         s->k->free(s->k, s->params);
@@ -89,38 +116,40 @@ void step_free(struct step *s)
         s->k->free(s->k, s->ema);
         s->k->free(s->k, s->swa);
         s->k->free(s->k, s->quant);
+        s->k->free(s->k, s->sums);
     }
-    free(s->nll);
+    free(s->tell);
+    free(s->heard);
+    free(s->seen);
     *s = (struct step){0};
+}
+
+/* The weights that forward and backward see do not change from here on, or do. */
+static void hold(struct step *s, const float *params)
+{
+    if (s->k->hold)
+        s->k->hold(s->k, params, params ? s->m->floats : 0);
 }
 
 void step_set(struct step *s, const float *params)
 {
-    size_t bytes = s->m->floats * sizeof(float);
-    s->k->upload(s->k, s->params, params, bytes);
+    hold(s, NULL);
+    s->k->upload(s->k, s->params, params, s->m->floats * sizeof(float));
     optim_round(&s->opt, s->params);
-    if (s->ema) {
-        s->k->upload(s->k, s->ema, params, bytes);
-        optim_round(&s->opt, s->ema);
-    }
+    if (s->ema)
+        spread_pack(&s->spread, s->ema, s->params);
     if (s->swa)
-        s->k->zero(s->k, s->swa, bytes);
+        s->k->zero(s->k, s->swa, s->opt.p.floats * sizeof(float));
     s->snapshots = 0;
     s->qat = false;
     optim_reset(&s->opt);
-}
-
-/* dst = factor * src; dst must be finite, so that 0 * dst is 0. */
-static void copy(struct step *s, float *dst, const float *src, float factor)
-{
-    s->k->axpby(s->k, dst, src, s->m->floats, 0.0f, factor);
 }
 
 static void round_weights(struct step *s)
 {
     const struct recipe *r = &s->m->r;
     float levels = (float)quant_levels((unsigned)r->quant_bits);
-    copy(s, s->quant, s->params, 1.0f);
+    s->k->copy(s->k, s->quant, s->params, s->m->floats * sizeof(float));
     for (size_t i = 0; i < s->m->nparams; i++) {
         const struct gpt_param *p = &s->m->param[i];
         if (!step_qat_covers(r, p))
@@ -133,26 +162,45 @@ static void round_weights(struct step *s)
 
 void step_begin(struct step *s)
 {
-    s->k->zero(s->k, s->grads, s->m->floats * sizeof(float));
-    s->loss_sum = 0;
+    reduce_begin(&s->reduce);
+    s->micro = 0;
     if (s->qat)
         round_weights(s);
+    hold(s, s->qat ? s->quant : s->params);
+}
+
+/* GRAD_CLIP_SCOPE=rank: #1276 clips what a rank has, the mean over its tokens, before it is
+ * averaged with the others'. A group stands for a rank; its gradient is already weighted with its
+ * share of the batch. */
+static void clip_group(struct step *s)
+{
+    struct split_range micros;
+    const struct recipe *r = &s->m->r;
+    if (reduce_closes(&s->reduce, &micros))
+        optim_clip(s->k, s->grads, s->m->floats, (double)s->micros / (double)micros.count,
+                   r->grad_clip_norm);
+}
+
+static bool clips_ranks(const struct step *s)
+{
+    return s->m->r.grad_clip_norm > 0 && strcmp(s->m->r.grad_clip_scope, "rank") == 0;
 }
 
 enum err_code step_micro(struct step *s, const uint16_t *ids, const uint16_t *target, struct err *e)
 {
-    double t0 = seconds_now(), t1;
+    double t0 = seconds_now();
     const float *params = s->qat ? s->quant : s->params;
-    enum err_code rc = graph_forward(&s->g, params, ids, target, s->nll, e);
-    if (rc)
-        return rc;
-    for (size_t i = 0; i < s->batch * s->t; i++)
-        s->loss_sum += (double)s->nll[i];
-    t1 = seconds_now();
-    graph_backward(&s->g, params, s->grads, (float)(1.0 / (double)s->m->r.train_batch_tokens));
-    s->seconds[PHASE_FORWARD] += t1 - t0;
-    s->seconds[PHASE_BACKWARD] += seconds_now() - t1;
-    return ERR_OK;
+    bool leave = s->c->size > 1 && reduce_last(&s->reduce) && !clips_ranks(s);
+    s->g.done = leave ? reduce_done : NULL;
+    s->g.done_ctx = &s->reduce;
+    graph_train(&s->g, params, ids, target, s->grads,
+                (float)(1.0 / (double)s->m->r.train_batch_tokens), s->sums + s->micro++);
+    if (clips_ranks(s))
+        clip_group(s);
+    reduce_micro(&s->reduce);
+    s->seconds[PHASE_FORWARD] += s->g.forward_s;
+    s->seconds[PHASE_BACKWARD] += seconds_now() - t0 - s->g.forward_s;
+    return s->k->record ? ERR_OK : s->k->sync(s->k, e); /* a graphics card runs on meanwhile */
 }
 
 /* Name of the first tensor of a block with an element that is not finite, or NULL. */
@@ -175,12 +223,76 @@ enum err_code step_check(const struct step *s, struct err *e)
     return ERR_OK;
 }
 
-static enum err_code diverged(const struct step *s, double loss, struct err *e)
+/* ---- what all ranks must know ---- */
+
+/* What this rank has to say, into s->tell. Waits for the device. */
+static enum err_code sum_up(struct step *s, unsigned trouble, struct err *e)
+{
+    const struct piece_list *p = &s->opt.p;
+    double *squares = s->sums + s->most_micros;
+    for (size_t i = 0; i < p->pieces; i++)
+        if (p->piece[i].owner == p->rank)
+            s->k->sumsq_into(s->k, squares++, s->grads + p->piece[i].at, p->piece[i].n);
+    s->k->download(s->k, s->tell + 1, s->sums, (s->told - 1) * sizeof *s->tell);
+    enum err_code rc = s->k->sync(s->k, e);
+    s->tell[0] = (double)(trouble | (rc ? STEP_FAILED : 0));
+    return rc;
+}
+
+/* Loss and norm from what was heard, in the order of micro-batches and pieces. Returns the first
+ * piece whose gradient is not finite, or the number of pieces. */
+static size_t conclude(struct step *s, struct step_stats *st)
+{
+    const struct piece_list *p = &s->opt.p;
+    double loss = 0, squares = 0;
+    size_t bad = p->pieces;
+    for (size_t r = 0; r < p->ranks; r++) {
+        const double *said = s->heard + r * s->told;
+        struct reduce_share share;
+        reduce_share(&share, s->micros, (size_t)s->m->r.grad_ranks, r, p->ranks);
+        st->trouble |= (unsigned)said[0];
+        for (size_t i = 0; i < share.micro.count; i++)
+            loss += said[1 + i];
+    }
+    memset(s->seen, 0, p->ranks * sizeof *s->seen);
+    for (size_t i = 0; i < p->pieces; i++) {
+        size_t owner = p->piece[i].owner;
+        double square = s->heard[owner * s->told + 1 + s->most_micros + s->seen[owner]++];
+        if (!isfinite(square) && bad == p->pieces)
+            bad = i;
+        squares += square;
+    }
+    st->loss = loss / (double)s->m->r.train_batch_tokens;
+    st->grad_norm = sqrt(squares);
+    return bad;
+}
+
+/* The first tensor of an own piece with a gradient that is not finite. */
+static const char *bad_tensor(const struct step *s, const struct piece *q)
+{
+    for (size_t j = 0; j < s->m->nparams; j++) {
+        const struct gpt_param *p = &s->m->param[j];
+        size_t from = p->at > q->at ? p->at : q->at;
+        size_t to = p->at + p->size < q->at + q->n ? p->at + p->size : q->at + q->n;
+        if (from < to && !isfinite(s->k->sumsq(s->k, s->grads + from, to - from)))
+            return p->name;
+    }
+    return "unknown";
+}
+
+/* bad: as conclude returned it. */
+static enum err_code diverged(const struct step *s, struct step_stats *st, size_t bad,
+                              struct err *e)
 {
     const char *of = "weights", *name = not_finite(s, s->params);
-    if (!name) {
+    if (!name && bad < s->opt.p.pieces) {
+        const struct piece *q = &s->opt.p.piece[bad];
         of = "gradient of";
-        name = not_finite(s, s->grads);
+        name = q->owner == s->c->rank ? bad_tensor(s, q) : NULL;
+        if (!name) {
+            st->trouble = STEP_FAILED;
+            return ERR_OK;
+        }
     }
     if (!name) {
         of = "the";
@@ -189,40 +301,100 @@ static enum err_code diverged(const struct step *s, double loss, struct err *e)
     return err_set(e, ERR_INPUT,
                    "training diverged at step %zu (loss %g): first not finite: %s %s; try lower "
                    "learning rates or GRAD_CLIP_NORM",
-                   s->opt.step + 1, loss, of, name);
+                   s->opt.step + 1, st->loss, of, name);
 }
 
-enum err_code step_end(struct step *s, double lr_scale, double momentum, struct step_stats *st,
-                       struct err *e)
+/* ---- the update ---- */
+
+/* The next stretch of this rank from *i on, or NULL. */
+static const struct stretch *own_stretch(const struct step *s, size_t *i)
+{
+    while (*i < s->opt.p.stretches) {
+        const struct stretch *t = &s->opt.p.stretch[(*i)++];
+        if (t->owner == s->c->rank)
+            return t;
+    }
+    return NULL;
+}
+
+static void scale_own(struct step *s, double factor)
+{
+    size_t i = 0;
+    for (const struct stretch *t; (t = own_stretch(s, &i));)
+        s->k->axpby(s->k, s->grads + t->at, s->grads + t->at, t->n, (float)factor, 0.0f);
+}
+
+static void average_own(struct step *s)
+{
+    size_t i = 0;
+    for (const struct stretch *t; (t = own_stretch(s, &i));)
+        optim_average(s->k, s->ema + t->local, s->params + t->at, t->n, s->m->r.ema_decay);
+}
+
+static enum err_code update(struct step *s, double lr_scale, double momentum, double norm,
+                            struct err *e)
 {
     const struct recipe *r = &s->m->r;
-    double t0 = seconds_now();
-    enum err_code rc;
-    st->loss = s->loss_sum / (double)r->train_batch_tokens;
-    st->grad_norm = optim_clip(s->k, s->grads, s->m->floats, r->grad_clip_norm);
-    if (!isfinite(st->loss) || !isfinite(st->grad_norm))
-        return diverged(s, st->loss, e);
+    double factor = clips_ranks(s) ? 1 : optim_clip_factor(norm, r->grad_clip_norm);
+    if (factor < 1)
+        scale_own(s, factor);
     optim_step(&s->opt, s->params, s->grads, lr_scale, momentum);
+    enum err_code rc = spread_start(&s->spread, s->params, e);
+    if (rc)
+        return rc;
     if (s->ema)
-        optim_average(s->k, s->ema, s->params, s->m->floats, r->ema_decay);
-    rc = s->k->sync(s->k, e);
+        average_own(s);
+    if ((rc = spread_wait(&s->spread, e)))
+        return rc;
+    return s->k->record ? ERR_OK : s->k->sync(s->k, e); /* the next step's sync */
+}
+
+enum err_code step_end(struct step *s, double lr_scale, double momentum, unsigned trouble,
+                       struct step_stats *st, struct err *e)
+{
+    double t0 = seconds_now();
+    *st = (struct step_stats){0};
+    hold(s, NULL);
+    enum err_code rc = reduce_end(&s->reduce, e), heard;
+    if (rc)
+        return rc;
+    rc = sum_up(s, trouble, e);
+    if ((heard = comm_gather(s->c, s->heard, s->tell, s->told * sizeof *s->tell, e)))
+        return heard;
+    size_t bad = conclude(s, st);
+    if (st->trouble)
+        return rc;
+    if (!isfinite(st->loss) || !isfinite(st->grad_norm))
+        return diverged(s, st, bad, e);
+    rc = update(s, lr_scale, momentum, st->grad_norm, e);
     s->seconds[PHASE_OPTIMISER] += seconds_now() - t0;
     return rc;
 }
 
 void step_snapshot(struct step *s)
 {
+    size_t i = 0;
     s->snapshots++;
-    if (s->swa)
-        s->k->add(s->k, s->swa, s->params, s->m->floats);
+    if (!s->swa)
+        return;
+    for (const struct stretch *t; (t = own_stretch(s, &i));)
+        s->k->add(s->k, s->swa + t->local, s->params + t->at, t->n);
 }
 
-enum step_source step_final(struct step *s)
+enum err_code step_final(struct step *s, enum step_source *from, struct err *e)
 {
-    enum step_source from = s->swa && s->snapshots ? STEP_SWA : s->ema ? STEP_EMA : STEP_WEIGHTS;
-    const float *src = from == STEP_SWA ? s->swa : from == STEP_EMA ? s->ema : s->params;
-    s->k->zero(s->k, s->grads, s->m->floats * sizeof(float));
-    copy(s, s->grads, src, from == STEP_SWA ? (float)(1.0 / (double)s->snapshots) : 1.0f);
+    size_t floats = s->m->floats;
+    *from = s->swa && s->snapshots ? STEP_SWA : s->ema ? STEP_EMA : STEP_WEIGHTS;
+    if (*from == STEP_WEIGHTS) {
+        s->k->copy(s->k, s->grads, s->params, floats * sizeof(float));
+        return ERR_OK;
+    }
+    spread_unpack(&s->spread, s->grads, *from == STEP_SWA ? s->swa : s->ema);
+    if (*from == STEP_SWA)
+        scale_own(s, 1.0 / (double)s->snapshots);
+    enum err_code rc = spread_start(&s->spread, s->grads, e);
+    if (!rc)
+        rc = spread_wait(&s->spread, e);
     optim_round(&s->opt, s->grads);
-    return from;
+    return rc;
 }

@@ -2,12 +2,19 @@
  * step.h - one optimiser step on the backend: the weights and everything that changes them.
  *
  *     step_begin(s);
- *     for each micro-batch:  step_micro(s, ids, target, e)       gradients of all of them add up
- *     step_end(s, lr_scale, momentum, &stats, e)                 clip, Muon and AdamW, EMA
+ *     for each of s->reduce.mine.micro:  step_micro(s, ids, target, e)         gradients add up
+ *     step_end(s, lr_scale, momentum, trouble, &stats, e)        clip, Muon and AdamW, EMA
  *
- * The loss of a step is the mean over TRAIN_BATCH_TOKENS tokens, however it is cut into
- * micro-batches. Nothing here knows files, clocks or logs; who calls decides when a switch is
- * thrown (trainer/schedule.h):
+ * The loss of a step is the mean over TRAIN_BATCH_TOKENS tokens: the sums of the micro-batches, in
+ * token order, added in their order. Gradients add up as reduce.h says.
+ *
+ * With several ranks every one of them makes the same calls, each with its own micro-batches. All
+ * hold all weights and, during a step, gradients; optimiser state and averages are packed blocks of
+ * the pieces that a rank owns. Losses, norms and weights are the same bits on all of them, and for
+ * any number of them.
+ *
+ * Nothing here knows files, clocks or logs; who calls decides when a switch is thrown
+ * (trainer/schedule.h):
  *
  *   step_recur     depth recurrence: the graph is planned again, nothing else changes
  *   s->qat = true  late QAT (#549's intention, arXiv 1308.3432's straight-through estimator): from
@@ -26,6 +33,8 @@
 
 #include "model/gpt.h"
 #include "trainer/optim.h"
+#include "trainer/reduce.h"
+#include "trainer/spread.h"
 
 enum { PHASE_FORWARD, PHASE_BACKWARD, PHASE_OPTIMISER, PHASES };
 
@@ -38,24 +47,37 @@ struct step {
     size_t snapshots;       /* that swa is the sum of */
     size_t batch, t;        /* sequences per micro-batch, tokens per sequence */
     float *params, *grads;  /* backend, [floats] */
-    float *ema, *swa;       /* the same; NULL without EMA_DECAY, without an applied SWA */
-    float *quant;           /* the same: rounded weights; NULL without late QAT */
-    float *nll;             /* host, [batch*t] */
+    float *ema, *swa;       /* backend, packed; NULL without EMA_DECAY, without an applied SWA */
+    float *quant;           /* backend, [floats]: rounded weights; NULL without late QAT */
     struct optim opt;       /* opt.step is the number of steps taken */
-    double loss_sum;        /* of the current step, in token order */
     double seconds[PHASES]; /* wall time since step_init; only meaningful on the CPU */
+    /* Several ranks. */
+    struct comm *c, alone; /* c is never NULL */
+    struct reduce reduce;
+    struct spread spread;
+    size_t micros, micro; /* micro-batches of a step; done of this rank's */
+    /* What a rank tells the others in step_end, doubles: trouble, the losses of its micro-batches,
+     * the squares of its pieces' gradients. */
+    size_t most_micros, told; /* losses of the rank with most of them; doubles of all */
+    double *sums;             /* backend: losses and squares */
+    double *tell, *heard;     /* host, [told], [ranks][told] */
+    size_t *seen;             /* host, [ranks], scratch */
 };
+
+/* Why a rank has no gradients to give, so that the step must not be taken. */
+enum { STEP_FAILED = 1, STEP_GIVEN_UP = 2 };
 
 struct step_stats {
     double loss;      /* mean nll per token, nats */
-    double grad_norm; /* global, before clipping */
+    double grad_norm; /* global, before clipping; GRAD_CLIP_SCOPE=rank: after it */
+    unsigned trouble; /* of all ranks; if there is any the rest is meaningless */
 };
 
 /* step_init - allocate for micro-batches of `batch` sequences of TRAIN_SEQ_LEN tokens, with
- * recurrence as the first step has it. Weights are zero until step_set. k and m must outlive s.
- * ERR_RESOURCE: no memory. */
+ * recurrence as the first step has it. Weights are zero until step_set. k, m and c (NULL: alone)
+ * must outlive s. Not for more ranks than gradients (plan_ranks). ERR_RESOURCE: no memory. */
 enum err_code step_init(struct step *s, struct kern *k, const struct gpt *m, size_t batch,
-                        struct err *e);
+                        struct comm *c, struct err *e);
 void step_free(struct step *s); /* accepts a zeroed struct */
 
 /* step_set - start from these weights (host, [floats]) with fresh optimiser state, averages and
@@ -77,12 +99,17 @@ enum err_code step_micro(struct step *s, const uint16_t *ids, const uint16_t *ta
 /*
  * step_end - update the weights.
  *
+ *   trouble  STEP_*: this rank has not done its micro-batches. It makes the call all the same,
+ *            because the others wait for it; when any rank has trouble nobody updates anything, and
+ *            st->trouble is not 0 on all of them.
+ *
  * ERR_INPUT when the loss or a gradient is not finite, naming the step and the first tensor that is
  * not finite, in the order weights, then gradients; weights, state and EMA are then left as they
- * were.
+ * were. When only one rank can name it, the others have STEP_FAILED as trouble.
+ * ERR_RESOURCE: the device, or other ranks.
  */
-enum err_code step_end(struct step *s, double lr_scale, double momentum, struct step_stats *st,
-                       struct err *e);
+enum err_code step_end(struct step *s, double lr_scale, double momentum, unsigned trouble,
+                       struct step_stats *st, struct err *e);
 
 /* step_snapshot - add the weights to the SWA's sum; only counts without s->swa. */
 void step_snapshot(struct step *s);
@@ -91,9 +118,10 @@ void step_snapshot(struct step *s);
  * step_final - the weights that a run comes to, into s->grads, and where they come from: the mean
  * of the snapshots when SWA is applied and took any; else the EMA; else the weights of the last
  * step. With EMBED_BF16 the embedding tables of an average are rounded like the weights' own.
+ * ERR_RESOURCE: other ranks.
  */
 enum step_source { STEP_WEIGHTS, STEP_EMA, STEP_SWA };
-enum step_source step_final(struct step *s);
+enum err_code step_final(struct step *s, enum step_source *from, struct err *e);
 
 /* step_qat_covers - does late QAT round this parameter? */
 bool step_qat_covers(const struct recipe *r, const struct gpt_param *p);

@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "trainer/checkpoint.h"
+#include "trainer/hash.h"
 #include "trainer/init.h"
 #include "trainer/run.h"
+#include "trainer/same.h"
 #include "trainer/schedule.h"
 
 /* ---- steps ---- */
@@ -16,9 +18,10 @@ static enum err_code validate_step(struct train *t, struct err *e)
     struct score sc;
     double ms;
     size_t step = t->s.opt.step;
+    /* An update that is still queued is training time. */
+    enum err_code rc = run_agree(t, t->k->sync(t->k, e), e);
     run_clock_pause(t);
-    enum err_code rc = run_validate(t, t->s.params, t->s.recur, &sc, &ms, e);
-    if (rc)
+    if (rc || (rc = run_validate(t, t->s.params, t->s.recur, &sc, &ms, e)))
         return rc;
     t->res.val_loss = sc.val_loss;
     t->res.val_bpb = sc.val_bpb;
@@ -32,8 +35,8 @@ static enum err_code validate_step(struct train *t, struct err *e)
 static void show_progress(struct train *t, size_t micros_done)
 {
     const struct recipe *r = &t->m.r;
-    double done =
-        (double)(t->s.opt.step - t->began_step) + (double)micros_done / (double)t->plan.micros;
+    double done = (double)(t->s.opt.step - t->began_step) +
+                  (double)micros_done / (double)t->s.reduce.mine.micro.count;
     double ms = run_elapsed(t) - t->began_ms, cap_ms = schedule_cap_ms(r);
     char eta[LOG_DURATION], loss[24] = "-";
     if (!log_progress_due(&t->log) || done <= 0 || ms <= 0)
@@ -51,53 +54,70 @@ static void show_progress(struct train *t, size_t micros_done)
 /* After a signal: would the rest of this step, of which `done` micro-batches took ms, take long? */
 static bool give_up(const struct train *t, size_t done, double ms)
 {
-    double left_ms = ms / (double)done * (double)(t->plan.micros - done);
+    double left_ms = ms / (double)done * (double)(t->s.reduce.mine.micro.count - done);
     return run_wants_stop(t) && left_ms > 1e3 * t->o->patience_s;
 }
 
-/* Forward and backward of a whole step, unless *given_up. */
-static enum err_code micro_batches(struct train *t, bool *given_up, struct err *e)
+/* Forward and backward of this rank's micro-batches of a step, unless it gives up. All ranks walk
+ * through the data in the same order. */
+static enum err_code micro_batches(struct train *t, unsigned *trouble, struct err *e)
 {
     size_t n = t->s.batch * t->s.t;
+    struct split_range own = t->s.reduce.mine.micro;
     double began = run_now_ms();
-    enum err_code rc;
-    *given_up = false;
-    step_begin(&t->s);
-    for (size_t i = 1; i <= t->plan.micros && !*given_up; i++) {
+    enum err_code rc = loader_skip(&t->data.train, t->s.batch, own.from, e);
+    for (size_t i = 1; i <= own.count && !rc && !*trouble; i++) {
         if ((rc = loader_next(&t->data.train, t->tokens, t->tokens + n, t->s.batch, e)) ||
             (rc = step_micro(&t->s, t->tokens, t->tokens + n, e)))
-            return rc;
+            break;
         show_progress(t, i);
-        *given_up = give_up(t, i, run_now_ms() - began);
+        if (give_up(t, i, run_now_ms() - began))
+            *trouble = STEP_GIVEN_UP;
     }
-    return ERR_OK;
+    if (!rc && !*trouble)
+        rc = loader_skip(&t->data.train, t->s.batch, t->plan.micros - own.from - own.count, e);
+    return rc;
+}
+
+/* A whole step on all ranks. When one of them gave up, *given_up is true, nothing was updated and
+ * the data are where they were before. */
+static enum err_code take_step(struct train *t, double lr, double momentum, bool *given_up,
+                               struct step_stats *st, struct err *e)
+{
+    struct loader_pos before;
+    unsigned trouble = 0;
+    step_begin(&t->s);
+    enum err_code rc = loader_tell(&t->data.train, &before, e), end;
+    if (!rc)
+        rc = micro_batches(t, &trouble, e);
+    end = step_end(&t->s, lr, momentum, rc ? STEP_FAILED : trouble, st, e);
+    if (!rc)
+        rc = end;
+    if (rc || (st->trouble & STEP_FAILED))
+        return run_agree(t, rc, e);
+    *given_up = st->trouble & STEP_GIVEN_UP;
+    return *given_up ? run_agree(t, loader_seek(&t->data.train, &before, e), e) : ERR_OK;
 }
 
 static enum err_code one_step(struct train *t, struct err *e)
 {
     const struct recipe *r = &t->m.r;
     struct step_stats st;
-    struct loader_pos before;
     size_t step = t->s.opt.step;
-    double ms = run_elapsed(t), warmdown = schedule_warmdown(r, step, ms);
+    double ms = t->beat_ms, warmdown = schedule_warmdown(r, step, ms);
     double lr = schedule_lr(r, step, ms);
     bool given_up;
-    enum err_code rc = loader_tell(&t->data.train, &before, e);
-    if (rc)
-        return rc;
     if (t->s.quant && !t->s.qat && schedule_qat(r, warmdown)) {
         t->s.qat = true;
         log_line(&t->log, "late_qat:enabled step:%zu scale:%.4f", step, warmdown);
     }
-    if ((rc = micro_batches(t, &given_up, e)))
+    enum err_code rc = take_step(t, lr, schedule_momentum(r, step), &given_up, &st, e);
+    if (rc)
         return rc;
     if (given_up) {
         run_clock_pause(t);
-        rc = loader_seek(&t->data.train, &before, e);
-        return rc ? rc : run_stopped(t, e);
+        return run_stopped(t, e);
     }
-    if ((rc = step_end(&t->s, lr, schedule_momentum(r, step), &st, e)))
-        return rc;
     t->last_loss = t->res.train_loss = st.loss;
     if (schedule_swa(r, t->s.opt.step, warmdown)) {
         step_snapshot(&t->s);
@@ -114,7 +134,7 @@ static enum err_code recurrence(struct train *t, size_t step, struct err *e)
     if (on == t->s.recur)
         return ERR_OK;
     log_line(&t->log, "recurrence:activated step:%zu layers:%s", step, t->m.r.recur_layers);
-    return step_recur(&t->s, on, e);
+    return run_agree(t, step_recur(&t->s, on, e), e);
 }
 
 /*
@@ -129,22 +149,23 @@ static enum err_code warm_up(struct train *t, struct err *e)
     struct step_stats st;
     bool given_up = false;
     float *host = malloc(bytes);
-    enum err_code rc;
-    if (!host)
-        return err_nomem(e, "weights before the warmup", bytes);
-    t->k->download(t->k, host, t->s.params, bytes);
-    if ((rc = t->k->sync(t->k, e)) || (rc = loader_tell(&t->data.train, &before, e)))
+    enum err_code rc = host ? ERR_OK : err_nomem(e, "weights before the warmup", bytes);
+    if (host)
+        t->k->download(t->k, host, t->s.params, bytes);
+    if (!rc && !(rc = t->k->sync(t->k, e)))
+        rc = loader_tell(&t->data.train, &before, e);
+    if ((rc = run_agree(t, rc, e)))
         goto out;
-    for (size_t i = 1; i <= n && !given_up && !run_wants_stop(t); i++) {
-        if ((rc = micro_batches(t, &given_up, e)) ||
-            (!given_up && (rc = step_end(&t->s, 1, schedule_momentum(&t->m.r, i - 1), &st, e))))
+    for (size_t i = 1; i <= n && !given_up && !t->stop; i++) {
+        if ((rc = take_step(t, 1, schedule_momentum(&t->m.r, i - 1), &given_up, &st, e)) ||
+            (rc = run_beat(t, e)))
             goto out;
         if (!given_up && (n <= 20 || i % 10 == 0 || i == n))
             log_line(&t->log, "warmup_step:%zu/%zu", i, n);
     }
     step_set(&t->s, host);
     memset(t->s.seconds, 0, sizeof t->s.seconds);
-    if (!(rc = loader_seek(&t->data.train, &before, e)) && run_wants_stop(t))
+    if (!(rc = run_agree(t, loader_seek(&t->data.train, &before, e), e)) && (t->stop || given_up))
         rc = run_stopped(t, e);
 out:
     free(host);
@@ -161,11 +182,28 @@ static void log_step(struct train *t)
                  run_elapsed(t) / (double)step);
 }
 
+/* After a step: what is logged, and whether to go on. */
+static enum err_code between_steps(struct train *t, struct err *e)
+{
+    const struct recipe *r = &t->m.r;
+    enum err_code rc = run_beat(t, e);
+    if (rc)
+        return rc;
+    log_step(t);
+    if (t->stop) {
+        run_clock_pause(t);
+        return run_stopped(t, e);
+    }
+    if (r->checkpoint_every > 0 && t->s.opt.step % (size_t)r->checkpoint_every == 0)
+        return run_checkpoint(t, e);
+    return ERR_OK;
+}
+
 static enum err_code loop(struct train *t, struct err *e)
 {
     const struct recipe *r = &t->m.r;
-    enum err_code rc = ERR_OK;
-    if (!t->o->resume && r->warmup_steps > 0 && (rc = warm_up(t, e)))
+    enum err_code rc = run_beat(t, e);
+    if (rc || (!t->o->resume && r->warmup_steps > 0 && (rc = warm_up(t, e))))
         return rc;
     run_clock_start(t);
     for (;;) {
@@ -184,15 +222,8 @@ static enum err_code loop(struct train *t, struct err *e)
                          run_elapsed(t), step, (long long)r->iterations);
             return ERR_OK;
         }
-        if ((rc = one_step(t, e)))
+        if ((rc = one_step(t, e)) || (rc = between_steps(t, e)))
             return rc;
-        log_step(t);
-        if (run_wants_stop(t)) {
-            run_clock_pause(t);
-            return run_stopped(t, e);
-        }
-        if (r->checkpoint_every > 0 && t->s.opt.step % (size_t)r->checkpoint_every == 0)
-            run_checkpoint(t);
     }
 }
 
@@ -201,7 +232,7 @@ static enum err_code loop(struct train *t, struct err *e)
 static enum err_code open_backend(struct kern **k, const struct train_opts *o, struct err *e)
 {
     if (strcmp(o->device, "cuda") == 0)
-        return kern_cuda(k, 0, e);
+        return kern_cuda(k, o->comm ? (int)o->comm->local_rank : 0, e);
     if (strcmp(o->device, "cpu") != 0)
         return err_set(e, ERR_USAGE, "--device %s: expected cpu or cuda", o->device);
     return kern_cpu(k, o->threads, e);
@@ -227,7 +258,11 @@ static void log_head(struct train *t)
     log_line(&t->log, "val_loader:shards pattern=%s/*_val_*.bin tokens:%zu", r->data_path,
              t->data.nval - 1);
     log_line(&t->log, "model_params:%zu", t->m.floats);
-    log_line(&t->log, "world_size:1 grad_accum_steps:%zu", t->plan.micros);
+    log_line(&t->log, "world_size:%zu grad_accum_steps:%zu", t->c->size,
+             t->s.reduce.mine.micro.count);
+    if (t->c->size > 1)
+        log_line(&t->log, "comm:%s ranks:%zu gradients:%zu", t->c->name, t->c->size,
+                 t->plan.groups);
     log_line(&t->log, "device:%s", t->k->name);
     log_line(&t->log, "attention_mode:gqa num_heads:%lld num_kv_heads:%lld",
              (long long)r->num_heads, (long long)r->num_kv_heads);
@@ -242,55 +277,84 @@ static void log_head(struct train *t)
     log_line(&t->log, "seed:%lld", (long long)r->seed);
 }
 
-static enum err_code start_weights(struct train *t, struct err *e)
+/* *hash depends on the weights of a new run. */
+static enum err_code start_weights(struct train *t, uint64_t *hash, struct err *e)
 {
-    struct checkpoint c;
-    char path[OUTPUT_PATH];
-    enum err_code rc;
-    if (t->o->resume) {
-        output_path(&t->out, "checkpoint", path);
-        if ((rc = checkpoint_read(path, &t->s, &c, e)) ||
-            (rc = loader_seek(&t->data.train, &c.pos, e)))
-            return rc;
-        t->elapsed_ms = t->began_ms = c.elapsed_ms;
-        t->began_step = t->s.opt.step;
-        return ERR_OK;
-    }
     size_t bytes = t->m.floats * sizeof(float);
     float *host = malloc(bytes);
     if (!host)
         return err_nomem(e, "initial weights", bytes);
-    if (!(rc = init_params(&t->m, host, e)))
+    enum err_code rc = init_params(&t->m, host, e);
+    if (!rc) {
+        *hash = hash_bytes(host, bytes, 0);
         step_set(&t->s, host);
+    }
     free(host);
     return rc;
 }
 
+static enum err_code go_on(struct train *t, struct err *e)
+{
+    struct checkpoint c;
+    char path[OUTPUT_PATH];
+    enum err_code rc =
+        run_agree(t, checkpoint_read(output_path(&t->out, "checkpoint", path), &t->s, &c, e), e);
+    if (rc || (rc = run_agree(t, loader_seek(&t->data.train, &c.pos, e), e)))
+        return rc;
+    t->elapsed_ms = t->began_ms = c.elapsed_ms;
+    t->began_step = t->s.opt.step;
+    return ERR_OK;
+}
+
 /* Disk that a run needs: the weights as floats and, bounded from above, quantised; the checkpoint
  * twice, because the old one stays until the new one is whole. */
-static unsigned long long disk_need(const struct train *t)
+static unsigned long long disk_need(const struct recipe *r, size_t floats)
 {
-    unsigned long long block = t->m.floats * sizeof(float), need = 2 * block + (1 << 20);
-    if (t->m.r.checkpoint_every > 0)
-        need += 2 * (t->plan.weights + t->plan.state + t->plan.averages);
-    return need;
+    unsigned long long block = floats * sizeof(float), need = 2 * block + (1 << 20);
+    unsigned blocks = 3u + (r->ema_decay > 0) + (r->swa_enabled && r->swa_apply);
+    return need + (r->checkpoint_every > 0 ? 2 * blocks * block : 0);
+}
+
+/* Everything that a rank can find out on its own. */
+static enum err_code prepare_alone(struct train *t, const struct recipe *r, struct err *e)
+{
+    enum err_code rc;
+    if ((rc = open_backend(&t->k, t->o, e)) || (rc = gpt_init(&t->m, r, e)) ||
+        (rc = plan_make(&t->plan, &t->m, t->k, e)) ||
+        (rc = plan_ranks(&t->plan, &t->m, t->c->size, e)) || (rc = corpus_open(&t->data, r, e)))
+        return rc;
+    if (t->c->rank == 0)
+        return output_open(&t->out, t->o->out, disk_need(&t->m.r, t->m.floats), e);
+    return ERR_OK;
+}
+
+static enum err_code allocate(struct train *t, struct err *e)
+{
+    enum err_code rc = step_init(&t->s, t->k, &t->m, t->plan.micro_seqs, t->c, e);
+    if (rc)
+        return rc;
+    t->tokens = malloc(2 * t->s.batch * t->s.t * sizeof *t->tokens);
+    return t->tokens ? ERR_OK : err_nomem(e, "tokens", 2 * t->s.batch * t->s.t * sizeof *t->tokens);
 }
 
 static enum err_code prepare(struct train *t, const struct recipe *r, struct err *e)
 {
     char path[OUTPUT_PATH];
+    uint64_t weights = 0;
     enum err_code rc;
-    if ((rc = open_backend(&t->k, t->o, e)) || (rc = gpt_init(&t->m, r, e)) ||
-        (rc = plan_make(&t->plan, &t->m, t->k, e)) || (rc = corpus_open(&t->data, r, e)) ||
-        (rc = output_open(&t->out, t->o->out, disk_need(t), e)) ||
-        (rc = step_init(&t->s, t->k, &t->m, t->plan.micro_seqs, e)))
+    if ((rc = run_agree(t, prepare_alone(t, r, e), e)) ||
+        (rc = run_agree(t, comm_device(t->c, t->k, e), e)) ||
+        (rc = run_agree(t, allocate(t, e), e)) ||
+        (rc = t->o->resume ? go_on(t, e) : run_agree(t, start_weights(t, &weights, e), e)))
         return rc;
-    t->tokens = malloc(2 * t->s.batch * t->s.t * sizeof *t->tokens);
-    if (!t->tokens)
-        return err_nomem(e, "tokens", 2 * t->s.batch * t->s.t * sizeof *t->tokens);
-    if ((rc = start_weights(t, e)) ||
-        (rc = log_open(&t->log, output_path(&t->out, "train.log", path), t->o->resume, t->o->quiet,
-                       e)))
+    if ((rc = same_check(t->c, &t->m, &t->data, weights, e))) {
+        t->together = rc == ERR_INPUT;
+        return rc;
+    }
+    if (t->c->rank == 0)
+        rc = log_open(&t->log, output_path(&t->out, "train.log", path), t->o->resume, t->o->quiet,
+                      e);
+    if ((rc = run_agree(t, rc, e)))
         return rc;
     log_head(t);
     if (t->o->resume)
@@ -306,9 +370,12 @@ enum err_code train_run(const struct recipe *r, const struct train_opts *o,
     if (!t)
         return err_nomem(e, "trainer", sizeof *t);
     t->o = o;
+    t->alone = (struct comm){.name = "single", .size = 1};
+    t->c = o->comm ? o->comm : &t->alone;
     if (!(rc = prepare(t, r, e)) && !(rc = loop(t, e)))
         rc = run_finish(t, e);
     t->res.step = t->s.opt.step;
+    t->res.apart = rc && !t->together;
     if (res)
         *res = t->res;
     /* A failure is recorded in the log too: a log that just ends leaves its reader guessing. */

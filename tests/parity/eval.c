@@ -246,7 +246,7 @@ static void run_slot(struct check *c, struct eval_groups *g, const struct gpt *m
     l.mode = EVAL_SLOT;
     f.last = (window_count(&l) - 1) / f.batch * f.batch;
     graph_init(&run.g);
-    if (slot_run(&run, &l, &score, NULL, &e))
+    if (slot_run(&run, &l, 0, window_count(&l), &score, NULL, &e))
         check_fail(c, "%s", e.msg);
     scorer_free(&run);
 }

@@ -213,7 +213,7 @@ static void run_steps(struct check *c, const struct opt_case *o)
     float *host = parity_alloc(m.floats, sizeof *host);
     bool ok = gather(c, &m, host, "param.", o->suffix);
     float *params = upload(c, host, m.floats), *grads = upload(c, host, m.floats);
-    if (optim_init(&opt, c->k, &m, &e)) {
+    if (optim_init(&opt, c->k, &m, 0, 1, &e)) {
         check_fail(c, "%s", e.msg);
         ok = false;
     }
@@ -252,7 +252,7 @@ static void clip_set(struct check *c, struct group *gn, struct group *gg, const 
         for (size_t j = 0; j < tensor_elems(t); j++)
             g[at++] = (float)tensor_at(t, j);
     float *dev = upload(c, g, n);
-    double norm = optim_clip(c->k, dev, n, meta_num(c, "GRAD_CLIP_NORM", 0));
+    double norm = optim_clip(c->k, dev, n, 1, meta_num(c, "GRAD_CLIP_NORM", 0));
     c->k->download(c->k, g, dev, n * sizeof *g);
     if ((t = need(c, 1, "out.%s.total_norm", set)))
         group_doubles(c, gn, &norm, 1, t, 1e-5);
@@ -315,8 +315,16 @@ static void run_swa(struct check *c, const struct tensor_view *first,
     struct group g = {.what = "SWA"};
     size_t n = tensor_elems(first);
     struct gpt m = {.floats = n};
-    struct step s = {.k = c->k, .m = &m, .opt = {.k = c->k, .m = &m}};
+    struct step s = {.k = c->k, .m = &m, .opt = {.k = c->k, .m = &m, .p = {.ranks = 1}}};
+    struct err e = {0};
+    enum step_source from;
     float *x = tensor_floats(first);
+    s.alone.size = 1;
+    s.c = &s.alone;
+    s.opt.p.stretch = parity_alloc(1, sizeof *s.opt.p.stretch);
+    s.opt.p.stretch[0] = (struct stretch){.n = n};
+    s.opt.p.stretches = 1;
+    s.spread = (struct spread){.k = c->k, .p = &s.opt.p};
     s.params = upload(c, x, n);
     s.grads = upload(c, x, n);
     s.swa = upload(c, x, n);
@@ -330,7 +338,7 @@ static void run_swa(struct check *c, const struct tensor_view *first,
         }
         free(w);
     }
-    if (step_final(&s) != STEP_SWA)
+    if (step_final(&s, &from, &e) || from != STEP_SWA)
         check_fail(c, "SWA: the mean of the snapshots is not what is saved");
     c->k->download(c->k, x, s.grads, n * sizeof *x);
     group_floats(c, &g, x, n, want, 1e-6);

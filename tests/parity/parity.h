@@ -24,6 +24,7 @@ enum { CHECK_TEXT = 4096 };
 
 struct check {
     struct kern *k;
+    double loose; /* 0, or: groups are held to this share of a tensor's norm (group_floats) */
     const char *dir, *path; /* directory given by the user, file in it */
     struct st_file st;      /* empty when the fixture is no safetensors file */
     bool compared;          /* at least one comparison was made */
@@ -80,8 +81,10 @@ struct group {
 
 /*
  * group_floats - compare got[0..n) with a tensor; error |got - want|, tolerance tol (0: exact).
- * group_doubles - the same for doubles. A NaN, a different number of elements or an error above the
- * tolerance is a failure that names tensor, index and both values.
+ * With c->loose it is group_norm with that tolerance: a backend that multiplies in bf16 is as far
+ * off. group_doubles - the same for doubles (c->loose: a twentieth of it, of the largest value). A
+ * NaN, a different number of elements or an error above the tolerance is a failure that names
+ * tensor, index and both values.
  */
 void group_floats(struct check *c, struct group *g, const float *got, size_t n,
                   const struct tensor_view *want, double tol);

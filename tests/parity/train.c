@@ -86,7 +86,7 @@ static bool one_step(struct train *r, size_t i, double lr_scale, struct step_sta
         rc = step_micro(&r->s, r->ids + at, r->target + at, &e);
     }
     if (!rc)
-        rc = step_end(&r->s, lr_scale, schedule_momentum(&r->m.r, i), st, &e);
+        rc = step_end(&r->s, lr_scale, schedule_momentum(&r->m.r, i), 0, st, &e);
     if (rc)
         check_fail(r->c, "step %zu: %s", i + 1, e.msg);
     return !rc;
@@ -147,7 +147,7 @@ static void run_form(struct train *r, const struct form *f, size_t batch,
     struct err e = {0};
     /* #1296 keeps gradient and momentum in fp32 and uses bf16 in Newton-Schulz alone. */
     r->m.r.muon_bf16 = f->muon_bf16 && !r->m.r.muon_row_norm;
-    if (step_init(&r->s, r->c->k, &r->m, batch, &e)) {
+    if (step_init(&r->s, r->c->k, &r->m, batch, NULL, &e)) {
         check_fail(r->c, "%s", e.msg);
         return;
     }

@@ -35,7 +35,7 @@ static void open_fixture(struct fixture *f, const char *setting)
     toy_set(&f->r, setting);
     assert_int_equal(kern_cpu(&f->k, 1, &e), ERR_OK);
     assert_int_equal(gpt_init(&f->m, &f->r, &e), ERR_OK);
-    assert_int_equal(step_init(&f->s, f->k, &f->m, 2, &e), ERR_OK);
+    assert_int_equal(step_init(&f->s, f->k, &f->m, 2, NULL, &e), ERR_OK);
     f->host = malloc(f->m.floats * sizeof *f->host);
     float *block[] = {f->s.params, f->s.opt.mom, f->s.opt.var, f->s.ema, f->s.swa};
     rng_seed(&g, 3, "checkpoint");

@@ -415,6 +415,55 @@ static void damaged_later(void **state)
     toy_remove(dir);
 }
 
+/* A rank reads some micro-batches and passes over the others: what it reads, and where it stands
+ * after each batch, is as if it had read all of them. */
+static void passed_over(void **state)
+{
+    static const struct {
+        struct setting s;
+        size_t micro; /* windows */
+    } cases[] = {
+        {{"sequential", 16, 8, 0}, 2},  {{"sequential", 16, 8, 3}, 2},
+        {{"sequential", 300, 4, 2}, 1}, {{"sequential", 1, 60, 7}, 12},
+        {{"sequential", 7, 12, 12}, 4}, {{"coprime", 16, 8, 2}, 2},
+        {{"coprime", 30, 12, 5}, 3},
+    };
+    char dir[TOY_PATH];
+    uint16_t ids[2][MOST], target[2][MOST];
+    (void)state;
+    toy_corpus(dir);
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct loader all, some;
+        struct err e = {0};
+        size_t micros = cases[c].s.batch / cases[c].micro, n = cases[c].micro * cases[c].s.t;
+        open_loader(&all, dir, cases[c].s);
+        open_loader(&some, dir, cases[c].s);
+        for (size_t turn = 0; turn < 12; turn++) {
+            struct loader_pos p, q;
+            size_t from = turn % micros, count = 1 + turn / micros % (micros - from);
+            assert_int_equal(loader_skip(&some, cases[c].micro, from, &e), ERR_OK);
+            for (size_t i = 0; i < micros; i++) {
+                next(&all, ids[0], target[0], cases[c].micro);
+                if (i < from || i >= from + count)
+                    continue;
+                next(&some, ids[1], target[1], cases[c].micro);
+                if (memcmp(ids[0], ids[1], n * sizeof **ids) != 0 ||
+                    memcmp(target[0], target[1], n * sizeof **ids) != 0)
+                    fail_msg("case %zu, batch %zu, micro-batch %zu: other tokens", c, turn, i);
+            }
+            assert_int_equal(loader_skip(&some, cases[c].micro, micros - from - count, &e), ERR_OK);
+            assert_int_equal(loader_tell(&all, &p, &e), ERR_OK);
+            assert_int_equal(loader_tell(&some, &q, &e), ERR_OK);
+            if (p.shard != q.shard || p.pos != q.pos || strcmp(p.name, q.name) != 0)
+                fail_msg("case %zu, batch %zu: at %zu of shard %zu, not at %zu of %zu", c, turn,
+                         q.pos, q.shard, p.pos, p.shard);
+        }
+        loader_close(&all);
+        loader_close(&some);
+    }
+    toy_remove(dir);
+}
+
 static void refused(void **state)
 {
     static const struct {
@@ -452,6 +501,7 @@ int main(void)
         cmocka_unit_test(other_order),
         cmocka_unit_test(damaged_later),
         cmocka_unit_test(refused),
+        cmocka_unit_test(passed_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

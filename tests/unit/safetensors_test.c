@@ -312,6 +312,37 @@ static void files(void **state)
 
 /* ---- writing ---- */
 
+/* The same file when its bytes come in pieces of any size and its metadata last; nothing at all
+ * when that is given up. */
+static void in_pieces(void **state)
+{
+    static const char *const known[] = {"hash", "0123", "key", "a \"value\""};
+    static const char *const unknown[] = {"hash", "????", "key", "a \"value\""};
+    const char *path = util_path("k.safetensors"), *again = util_path("l.safetensors");
+    struct err e = {0};
+    size_t n, m;
+    (void)state;
+    EXPECT("write", ERR_OK, "", st_write(path, views, COUNT(views), known, 2, &e), e);
+    uint8_t *p = util_slurp(path, &n);
+    for (size_t piece = 1; piece < 40; piece += 9) {
+        struct st_writer w;
+        EXPECT("begin", ERR_OK, "", st_begin(&w, again, views, COUNT(views), unknown, 2, &e), e);
+        for (size_t i = 0; i < COUNT(views); i++)
+            for (size_t at = 0; at < views[i].nbytes; at += piece)
+                st_put(&w, views[i].data + at,
+                       views[i].nbytes - at < piece ? views[i].nbytes - at : piece);
+        EXPECT("end", ERR_OK, "", st_end(&w, views, COUNT(views), known, 2, &e), e);
+        st_abort(&w); /* nothing is left to give up */
+        EXPECT("begin", ERR_OK, "", st_begin(&w, again, views, COUNT(views), unknown, 2, &e), e);
+        st_abort(&w);
+        uint8_t *q = util_slurp(again, &m);
+        assert_int_equal(n, m);
+        assert_memory_equal(p, q, n);
+        free(q);
+    }
+    free(p);
+}
+
 static void a_failed_write_leaves_the_older_file(void **state)
 {
     const char *dir = util_path("k"), *path = util_path("k/out");
@@ -355,10 +386,15 @@ static void a_failed_write_leaves_the_older_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip),     cmocka_unit_test(every_truncation),
-        cmocka_unit_test(every_bit),      cmocka_unit_test(every_lie),
-        cmocka_unit_test(header_lengths), cmocka_unit_test(deep_nesting),
-        cmocka_unit_test(files),          cmocka_unit_test(a_failed_write_leaves_the_older_file),
+        cmocka_unit_test(round_trip),
+        cmocka_unit_test(every_truncation),
+        cmocka_unit_test(every_bit),
+        cmocka_unit_test(every_lie),
+        cmocka_unit_test(in_pieces),
+        cmocka_unit_test(header_lengths),
+        cmocka_unit_test(deep_nesting),
+        cmocka_unit_test(files),
+        cmocka_unit_test(a_failed_write_leaves_the_older_file),
     };
     return cmocka_run_group_tests(tests, NULL, util_cleanup);
 }

@@ -22,7 +22,7 @@ static void start(struct step *s, struct kern *k, const struct gpt *m, size_t ba
 {
     struct err e = {0};
     float *p = malloc(m->floats * sizeof *p);
-    if (step_init(s, k, m, batch, &e) || init_params(m, p, &e))
+    if (step_init(s, k, m, batch, NULL, &e) || init_params(m, p, &e))
         fail_msg("%s", e.msg);
     step_set(s, p);
     free(p);
@@ -40,7 +40,7 @@ static void one_step(struct step *s, struct step_stats *st)
     for (size_t at = 0; at < 128; at += n)
         if (step_micro(s, tok + at, target + at, &e))
             fail_msg("%s", e.msg);
-    if (step_end(s, 1, 0.9, st, &e))
+    if (step_end(s, 1, 0.9, 0, st, &e))
         fail_msg("%s", e.msg);
 }
 
@@ -62,8 +62,8 @@ static void cuts(void **state)
         one_step(&s, &st);
         if (batch == 8)
             whole = st;
-        /* The loss is a sum of the same numbers in the same order: the same bits. */
-        if (memcmp(&st.loss, &whole.loss, sizeof st.loss) != 0 ||
+        /* The same numbers, added up in other brackets. */
+        if (!(fabs(st.loss - whole.loss) < 1e-14 * whole.loss) ||
             !(fabs(st.grad_norm - whole.grad_norm) < 1e-5 * whole.grad_norm))
             fail_msg("%zu sequences: loss %.17g norm %.9g, whole: %.17g %.9g", batch, st.loss,
                      st.grad_norm, whole.loss, whole.grad_norm);
@@ -104,18 +104,18 @@ static void not_finite(void **state)
         struct step s;
         struct step_stats st;
         float bad = (float)HUGE_VAL;
+        double no_loss = (double)NAN;
         const struct gpt_param *p = gpt_find(&m, cases[c].where);
         e = (struct err){0};
         start(&s, k, &m, 8);
         one_step(&s, &st);
         step_begin(&s);
-        s.loss_sum = 100;
         k->upload(k, (cases[c].in_grads ? s.grads : s.params) + p->at + p->size - 1, &bad,
                   sizeof bad);
         if (!cases[c].in_grads)
-            s.loss_sum = (double)NAN;
+            k->upload(k, s.sums, &no_loss, sizeof no_loss);
         float *before = copy(k, s.params, m.floats), *ema = copy(k, s.ema, m.floats);
-        enum err_code rc = step_end(&s, 1, 0.9, &st, &e);
+        enum err_code rc = step_end(&s, 1, 0.9, 0, &st, &e);
         if (rc != ERR_INPUT || !strstr(e.msg, cases[c].msg) || !strstr(e.msg, "step 2"))
             fail_msg("%s: status %d: %s", cases[c].name, (int)rc, e.msg);
         float *after = copy(k, s.params, m.floats), *ema_after = copy(k, s.ema, m.floats);
@@ -129,6 +129,63 @@ static void not_finite(void **state)
         step_free(&s);
     }
     gpt_free(&m);
+    kern_free(k);
+}
+
+/* GRAD_CLIP_SCOPE=rank: each half of the batch is a rank, whose mean gradient is clipped before the
+ * two are averaged. The halves' own gradients say what that comes to. */
+static void clip_of_ranks(void **state)
+{
+    struct kern *k = cpu();
+    struct recipe r;
+    struct gpt half, whole;
+    struct err e = {0};
+    uint16_t tok[129];
+    (void)state;
+    toy_stream(tok, 129, 5);
+    toy_recipe(&r, "");
+    toy_set(&r, "TRAIN_BATCH_TOKENS=64");
+    assert_int_equal(gpt_init(&half, &r, &e), ERR_OK);
+    float *g[2];
+    double norm[2] = {0};
+    for (size_t h = 0; h < 2; h++) {
+        struct step s;
+        start(&s, k, &half, 4);
+        step_begin(&s);
+        assert_int_equal(step_micro(&s, tok + 64 * h, tok + 64 * h + 1, &e), ERR_OK);
+        g[h] = copy(k, s.grads, half.floats);
+        for (size_t i = 0; i < half.floats; i++)
+            norm[h] += (double)g[h][i] * (double)g[h][i];
+        norm[h] = sqrt(norm[h]);
+        step_free(&s);
+    }
+    toy_set(&r, "TRAIN_BATCH_TOKENS=128");
+    toy_set(&r, "GRAD_CLIP_SCOPE=rank");
+    toy_set(&r, "GRAD_RANKS=2");
+    const double max[] = {0.5 * (norm[0] + norm[1]), 0.1 * norm[0], 10 * norm[0]};
+    for (size_t c = 0; c < 3; c++) {
+        struct step s;
+        struct step_stats st;
+        double want = 0;
+        r.grad_clip_norm = max[c];
+        assert_int_equal(gpt_init(&whole, &r, &e), ERR_OK);
+        start(&s, k, &whole, 4);
+        one_step(&s, &st);
+        for (size_t i = 0; i < half.floats; i++) {
+            double x = 0;
+            for (size_t h = 0; h < 2; h++)
+                x += 0.5 * fmin(1, max[c] / (norm[h] + 1e-6)) * (double)g[h][i];
+            want += x * x;
+        }
+        if (!(fabs(st.grad_norm - sqrt(want)) < 1e-5 * sqrt(want)))
+            fail_msg("clipped at %g (norms %g %g): %.9g, not %.9g", max[c], norm[0], norm[1],
+                     st.grad_norm, sqrt(want));
+        step_free(&s);
+        gpt_free(&whole);
+    }
+    free(g[0]);
+    free(g[1]);
+    gpt_free(&half);
     kern_free(k);
 }
 
@@ -157,8 +214,10 @@ static double gradients(struct step *s, float *grads)
     step_begin(s);
     if (step_micro(s, tok, target, &e))
         fail_msg("%s", e.msg);
+    double loss;
     s->k->download(s->k, grads, s->grads, s->m->floats * sizeof *grads);
-    return s->loss_sum;
+    s->k->download(s->k, &loss, s->sums, sizeof loss);
+    return loss;
 }
 
 /* Late QAT is a step of a model whose covered weights are rounded, and the rounding shows nowhere
@@ -301,7 +360,9 @@ static void final_weights(void **state)
             step_snapshot(&s);
         }
         assert_int_equal(s.snapshots, cases[c].snapshots);
-        if (step_final(&s) != cases[c].from)
+        enum step_source from;
+        assert_int_equal(step_final(&s, &from, &e), ERR_OK);
+        if (from != cases[c].from)
             fail_msg("%s: of another source", cases[c].name);
         k->download(k, w, s.grads, m.floats * sizeof *w);
         const struct gpt_param *embed = gpt_find(&m, "tok_emb.weight");
@@ -351,7 +412,7 @@ static void no_memory(void **state)
         struct step s;
         e = (struct err){0};
         allocs_left = n;
-        enum err_code rc = step_init(&s, k, &m, 2, &e);
+        enum err_code rc = step_init(&s, k, &m, 2, NULL, &e);
         step_free(&s);
         if (rc == ERR_OK)
             break;
@@ -367,8 +428,9 @@ static void no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cuts),       cmocka_unit_test(not_finite),    cmocka_unit_test(late_qat),
-        cmocka_unit_test(recurrence), cmocka_unit_test(final_weights), cmocka_unit_test(no_memory),
+        cmocka_unit_test(cuts),      cmocka_unit_test(not_finite), cmocka_unit_test(clip_of_ranks),
+        cmocka_unit_test(late_qat),  cmocka_unit_test(recurrence), cmocka_unit_test(final_weights),
+        cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
