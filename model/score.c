@@ -154,10 +154,20 @@ void scorer_advance(struct scorer *s, size_t n)
         s->o->progress(s->o->ctx, s->done, s->all);
 }
 
+/* A rank's range of them. */
+static enum err_code range(struct scorer *s, const struct window_list *l, size_t i, size_t end,
+                           struct score *to, struct score *record, struct err *e)
+{
+    (void)record;
+    return scorer_windows(s, l, i, end, to, true, e);
+}
+
 enum err_code scorer_windows(struct scorer *s, const struct window_list *l, size_t i, size_t end,
                              struct score *to, bool give, struct err *e)
 {
     enum err_code rc = ERR_OK;
+    if (scorer_shared(s))
+        return scorer_share(s, l, i, end, 1, range, to, NULL, give, e);
     for (size_t n; i < end && !rc; i += n) {
         n = scorer_same(l, i, end, s->batch);
         if (!(rc = scorer_forward(s, l, i, n, window_at(l, i).from, true, e)) &&
@@ -191,7 +201,7 @@ static enum err_code run_slot(struct scorer *s, const struct window_list *l, boo
         !(rc = ttt_adapt(&t, s, l->total, e)))
         s->params = t.params;
     if (!rc)
-        rc = slot_run(s, l, to, adapted ? NULL : record, e);
+        rc = slot_run(s, l, 0, window_count(l), to, adapted ? NULL : record, e);
     s->params = own;
     if (TTT_BUILT)
         ttt_close(&t);

@@ -67,6 +67,21 @@ struct score {
     double val_bpb;         /* nll / ln 2 / bytes, computed as loss / ln 2 * tokens / bytes */
 };
 
+/*
+ * Several processes that score one stream together. Each of them calls score_run with the same
+ * arguments but its own rank; each computes a part of the windows, and all get all scores, in
+ * window order: the same result, and the same calls of sink, as when one process does everything.
+ *
+ * What is fitted to the stream: SLOT's deltas belong to windows and are shared out with them. The
+ * training of TTT is one chain of steps, which every rank takes.
+ */
+struct score_share {
+    size_t rank, ranks; /* ranks is at least 1 */
+    /* all[r * bytes ...] = what rank r gave as mine, on every rank. An error ends the scoring. */
+    enum err_code (*gather)(void *ctx, void *all, const void *mine, size_t bytes, struct err *e);
+    void *ctx;
+};
+
 struct score_opts {
     enum eval_mode mode;
     size_t max_tokens; /* score the first max_tokens positions only; 0: all */
@@ -79,6 +94,7 @@ struct score_opts {
     /* Called now and then with windows (and sequences of training) done and in all; may be NULL. */
     void (*progress)(void *ctx, size_t done, size_t all);
     void *ctx;
+    const struct score_share *share; /* NULL: this process does it all */
 };
 
 /*
@@ -90,7 +106,8 @@ struct score_opts {
  *
  * ERR_INPUT: stream shorter than one window, token >= vocabulary, a score that is not finite (says
  * at which position). ERR_USAGE: settings of windows, SLOT or TTT that make no sense. ERR_RESOURCE:
- * memory.
+ * memory. With o->share an error of one rank while windows are scored, the sink's included, is
+ * returned by all ranks, its message behind "rank N: ".
  */
 enum err_code score_run(const struct gpt *m, struct kern *k, const float *params,
                         const uint16_t *tok, size_t n, const struct byte_table *b,

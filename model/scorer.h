@@ -61,9 +61,39 @@ enum err_code scorer_windows(struct scorer *s, const struct window_list *l, size
 enum err_code slot_check(const struct recipe *r, struct err *e);
 enum err_code ttt_check(const struct recipe *r, struct err *e);
 
-/* slot_run - SLOT in the form that l->mode and the recipe name (slot.c); the scores of the same
- * windows without it go to `record`, unless that is NULL. */
-enum err_code slot_run(struct scorer *s, const struct window_list *l, struct score *to,
-                       struct score *record, struct err *e);
+/* slot_run - SLOT in the form that l->mode and the recipe name (slot.c) on windows i..end of a
+ * list; the scores of the same windows without it go to `record`, unless that is NULL. i is a
+ * multiple of SLOT_BATCH_SEQS, and end as well or the end of the list. */
+enum err_code slot_run(struct scorer *s, const struct window_list *l, size_t i, size_t end,
+                       struct score *to, struct score *record, struct err *e);
+
+/*
+ * scorer_share - windows i..end of a list, shared with the other ranks of s->o->share; called by
+ * all of them (share.c).
+ *
+ *   unit    windows that must stay together; ranges begin at i + a multiple of it
+ *   run     scores a range of windows, in order, by scorer_take
+ *   record  where its second kind of scores goes; NULL: it has none
+ *
+ * Ends as run, scorer_take or the caller's sink do on the lowest rank where one of them fails; the
+ * message then begins with "rank N: ". ERR_RESOURCE: memory; or as score_share's gather.
+ */
+typedef enum err_code share_run(struct scorer *s, const struct window_list *l, size_t i, size_t end,
+                                struct score *to, struct score *record, struct err *e);
+enum err_code scorer_share(struct scorer *s, const struct window_list *l, size_t i, size_t end,
+                           size_t unit, share_run *run, struct score *to, struct score *record,
+                           bool give, struct err *e);
+
+/* scorer_shared - is the work to be shared? scorer_range - is it one of the ranges that it was cut
+ * into? Then s->o are options for that, and all losses are given to the sink: of each batch those
+ * of the record, if there is one, and then the mode's. Neither happens in a runner. */
+static inline bool scorer_shared(const struct scorer *s)
+{
+    return !IN_RUNNER && s->o->share && s->o->share->ranks > 1;
+}
+static inline bool scorer_range(const struct scorer *s)
+{
+    return !IN_RUNNER && s->o->share && !s->o->share->ranks;
+}
 
 #endif

@@ -327,8 +327,8 @@ static enum err_code take(struct slot *q, struct score *to, struct score *record
             a.u = fitted ? q->u + delta_of(q, i) * q->vocab : NULL;
             k->slot_fwd(k, &a);
             k->download(k, s->nll, q->nll, n * a.rows * sizeof *s->nll);
-            if ((rc = k->sync(k, e)) ||
-                (rc = scorer_take(s, q->l, i, n, fitted ? to : record, fitted, e)))
+            if ((rc = k->sync(k, e)) || (rc = scorer_take(s, q->l, i, n, fitted ? to : record,
+                                                          fitted || scorer_range(s), e)))
                 return rc;
         }
         scorer_advance(s, n);
@@ -336,8 +336,8 @@ static enum err_code take(struct slot *q, struct score *to, struct score *record
     return ERR_OK;
 }
 
-enum err_code slot_run(struct scorer *s, const struct window_list *l, struct score *to,
-                       struct score *record, struct err *e)
+enum err_code slot_run(struct scorer *s, const struct window_list *l, size_t i, size_t end,
+                       struct score *to, struct score *record, struct err *e)
 {
     const struct gpt *m = s->m;
     struct slot q = {.s = s,
@@ -347,7 +347,10 @@ enum err_code slot_run(struct scorer *s, const struct window_list *l, struct sco
                      .vocab = (size_t)m->r.vocab_size,
                      .bias = l->mode == EVAL_SLOT};
     enum err_code rc = ERR_OK;
-    for (size_t i = 0, count = window_count(l); i < count && !rc; i = q.d.end) {
+    if (scorer_shared(s))
+        return scorer_share(s, l, i, end, (size_t)m->r.slot_batch_seqs, slot_run, to, record, true,
+                            e);
+    for (; i < end && !rc; i = q.d.end) {
         measure(&q, i);
         if (!(rc = room(&q, e)) && !(rc = forward(&q, e))) {
             fit(&q);

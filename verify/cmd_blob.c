@@ -117,10 +117,12 @@ static enum err_code builds(struct audit *a, const char *path, struct report *r,
     size_t small = (size_t)(stub_runner_end - stub_runner);
     size_t full = (size_t)(stub_runner_full_end - stub_runner_full);
     size_t any = (size_t)(stub_runner_any_end - stub_runner_any);
+    size_t cuda = (size_t)(stub_runner_cuda_end - stub_runner_cuda);
     bool known = (n == small && !memcmp(runner, stub_runner, n)) ||
                  (n == full && !memcmp(runner, stub_runner_full, n)) ||
-                 (n == any && !memcmp(runner, stub_runner_any, n));
-    rc = contents_needs(runner, n, path, r, e);
+                 (n == any && !memcmp(runner, stub_runner_any, n)) ||
+                 (n == cuda && !memcmp(runner, stub_runner_cuda, n));
+    rc = contents_needs(runner, n, blob_find(&a->blob, KIND_CUDA), path, r, e);
     free(runner);
     if (rc)
         return rc;
@@ -186,7 +188,7 @@ static enum err_code byte_table(struct audit *a, const struct options *o, struct
 
 /* ---- what it scores ---- */
 
-static enum err_code load(struct audit *a, const struct options *o, struct err *e)
+static enum err_code load(struct audit *a, const struct options *o, struct report *r, struct err *e)
 {
     struct weights_cursor c;
     struct tensor_view *t = NULL, *grown, v;
@@ -210,8 +212,9 @@ static enum err_code load(struct audit *a, const struct options *o, struct err *
     }
     char where[1100];
     snprintf(where, sizeof where, "%s: weights", o->file);
-    rc = c.bad ? err_set(e, ERR_INPUT, "%s: table of tensors is damaged", where)
-               : engine_open(&a->engine, &a->recipe, t, count, where, NULL, o->threads, e);
+    rc = c.bad
+             ? err_set(e, ERR_INPUT, "%s: table of tensors is damaged", where)
+             : engine_open(&a->engine, &a->recipe, t, count, where, NULL, o->threads, r->peers, e);
 out:
     free(t);
     free(payload);
@@ -302,8 +305,9 @@ static enum err_code named(enum err_code rc, const char *rule, struct err *e)
     return rc;
 }
 
-static enum err_code audit(struct audit *a, const struct options *o, const struct claim *c,
-                           struct report *r, struct err *e)
+/* All that is known without scoring. */
+static enum err_code inspect(struct audit *a, const struct options *o, struct report *r,
+                             struct err *e)
 {
     enum err_code rc = read_file(a, o->file, e);
     if (rc || (rc = blob_parse(&a->blob, a->file, a->size, o->file, stub_loader,
@@ -314,12 +318,19 @@ static enum err_code audit(struct audit *a, const struct options *o, const struc
     if ((rc = named(builds(a, o->file, r, e), "F-DECODE", e)) ||
         (rc = named(settings(a, o->file, e), "F-MODEL", e)) ||
         (rc = named(byte_table(a, o, r, e), NULL, e)) ||
-        (rc = named(load(a, o, e), "F-MODEL", e)) ||
-        (rc = named(contents_sections(&a->blob, o->file, o->data, (size_t)a->recipe.vocab_size,
-                                      o->max_tokens, r, e),
-                    NULL, e)) ||
-        (rc = score(a, o, e)) ||
-        (o->nll && (rc = npy_write(o->nll, a->scores.nll, a->scores.count, e))))
+        (rc = named(load(a, o, r, e), "F-MODEL", e)))
+        return rc;
+    return named(contents_sections(&a->blob, o->file, o->data, (size_t)a->recipe.vocab_size,
+                                   o->max_tokens, r, e),
+                 NULL, e);
+}
+
+/* What follows from the scores: rank 0's business. */
+static enum err_code judge(struct audit *a, const struct options *o, const struct claim *c,
+                           struct report *r, struct err *e)
+{
+    enum err_code rc;
+    if (o->nll && (rc = npy_write(o->nll, a->scores.nll, a->scores.count, e)))
         return rc;
     report_scores(r, &a->engine, &a->scores, &a->bytes);
     contents_stream(&a->scores, o->max_tokens, r);
@@ -343,9 +354,12 @@ enum err_code verify_blob(const struct options *o, struct report *r, struct err 
         return err_nomem(e, "the audit", sizeof *a);
     cJSON_AddStringToObject(r->root, "command", "blob");
     cJSON_AddStringToObject(r->root, "file", o->file);
-    if (!((o->nll && (rc = npy_try(o->nll, e))) ||
+    if (!((o->nll && peers_first(r->peers) && (rc = npy_try(o->nll, e))) ||
           (o->claim && (rc = claim_load(&c, o->claim, e)))))
-        rc = audit(a, o, &c, r, e);
+        rc = inspect(a, o, r, e);
+    if (!(rc = peers_agree(r->peers, rc, NULL, NULL, 0, e)) && !(rc = score(a, o, e)) &&
+        peers_first(r->peers))
+        rc = judge(a, o, &c, r, e);
     audit_free(a);
     free(a);
     return rc;

@@ -33,15 +33,19 @@ enum err_code verify_score(const struct options *o, struct report *r, struct err
     struct recipe recipe;
     enum err_code rc;
 
-    if ((o->nll && (rc = npy_try(o->nll, e))) || (rc = st_open(&f, o->file, e)) ||
-        (rc = settings(&recipe, &f, o, e)) ||
-        (rc = bytetable_for_weights(&t, o->file, o->tokenizer, o->byte_table, o->data,
-                                    (size_t)recipe.vocab_size, e)) ||
-        (rc = engine_open(&g, &recipe, f.tensor, f.count, o->file, o->device, o->threads, e)))
+    if (!((o->nll && peers_first(r->peers) && (rc = npy_try(o->nll, e))) ||
+          (rc = st_open(&f, o->file, e)) || (rc = settings(&recipe, &f, o, e)) ||
+          (rc = bytetable_for_weights(&t, o->file, o->tokenizer, o->byte_table, o->data,
+                                      (size_t)recipe.vocab_size, e))))
+        rc = engine_open(&g, &recipe, f.tensor, f.count, o->file, o->device, o->threads, r->peers,
+                         e);
+    if ((rc = peers_agree(r->peers, rc, NULL, NULL, 0, e)))
         goto out;
     report_line(r, "weights      %s, %zu tensors", o->file, f.count);
     report_line(r, "bytes        counted by %s", t.origin);
     if ((rc = engine_score(&g, o->data, o->eval, o->max_tokens, &t.b, !o->quiet, &s, e)))
+        goto out;
+    if (!peers_first(r->peers))
         goto out;
     if (o->nll && (rc = npy_write(o->nll, s.nll, s.count, e)))
         goto out;

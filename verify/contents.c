@@ -15,8 +15,12 @@
 
 enum { LIMIT = 16000000, WHERE = 1100 };
 
-enum err_code contents_needs(const uint8_t *elf, size_t n, const char *path, struct report *r,
-                             struct err *e)
+/* What the runner of stub/cuda.h takes from a machine with a card. On others it is static. */
+static const char *const with_card[] = {"/lib64/ld-linux-x86-64.so.2", "libc.so.6", "libdl.so.2",
+                                        "libcuda.so.1"};
+
+enum err_code contents_needs(const uint8_t *elf, size_t n, bool cuda, const char *path,
+                             struct report *r, struct err *e)
 {
     char where[WHERE];
     struct needs *list = calloc(1, sizeof *list);
@@ -31,6 +35,11 @@ enum err_code contents_needs(const uint8_t *elf, size_t n, const char *path, str
     }
     if (!rc && !list->count)
         report_line(r, "needs        no shared objects");
+    for (size_t i = 0; !rc && cuda && i < sizeof with_card / sizeof *with_card; i++) {
+        report_line(r, "needs        %s to use a card, which is not counted [R-LIBRARY]",
+                    with_card[i]);
+        cJSON_AddItemToArray(names, cJSON_CreateString(with_card[i]));
+    }
     free(list);
     return rc;
 }
@@ -55,6 +64,16 @@ static void source(const uint8_t *raw, size_t n, struct report *r)
     report_line(r, "source       %zu bytes, %s", n,
                 known ? "that of this build" : "not that of this build");
     cJSON_AddStringToObject(r->root, "source", known ? "known" : "unknown");
+}
+
+/* Whose kernels a card would run. */
+static void kernels(const uint8_t *raw, size_t n, struct report *r)
+{
+    size_t own = (size_t)(stub_cuda_end - stub_cuda);
+    bool known = n == own && !memcmp(raw, stub_cuda, n);
+    report_line(r, "cuda         %zu bytes of kernels, %s", n,
+                known ? "those of this build" : "not those of this build");
+    cJSON_AddStringToObject(r->root, "cuda", known ? "known" : "unknown");
 }
 
 /* Bytes of lines that set nothing this build knows: newer keys, or a place to keep something. */
@@ -96,6 +115,8 @@ static enum err_code look(const struct blob_section *s, const struct carried_ind
         return rc;
     if (s->kind == KIND_SOURCE)
         source(raw, s->raw_size, r);
+    if (s->kind == KIND_CUDA)
+        kernels(raw, s->raw_size, r);
     if (s->kind == KIND_RECIPE)
         rc = recipe_text((const char *)raw, s->raw_size, r, e);
     struct carried c = carried_scan(x, raw, s->raw_size);

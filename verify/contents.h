@@ -8,10 +8,10 @@
 #include "packer/blob.h"
 #include "verify/report.h"
 
-/* contents_needs - the shared objects of the runner elf[n] (R-LIBRARY). ERR_INPUT: not a program.
- */
-enum err_code contents_needs(const uint8_t *elf, size_t n, const char *path, struct report *r,
-                             struct err *e);
+/* contents_needs - the shared objects of the runner elf[n] (R-LIBRARY); with `cuda`, that of a file
+ * with kernels, also those that it opens where there is a card. ERR_INPUT: not a program. */
+enum err_code contents_needs(const uint8_t *elf, size_t n, bool cuda, const char *path,
+                             struct report *r, struct err *e);
 
 /* contents_tokenizer - the size of the tokeniser at `path`, and the total with it: whether it
  * counts was asked in the challenge and not answered. `size` is that of the submission. */

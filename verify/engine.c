@@ -9,20 +9,21 @@
 #include "verify/progress.h"
 
 static enum err_code open_backend(struct kern **k, const char *device, size_t threads,
-                                  struct err *e)
+                                  const struct peers *peers, struct err *e)
 {
-    return device && !strcmp(device, "cuda") ? kern_cuda(k, 0, e) : kern_cpu(k, threads, e);
+    int card = peers ? (int)peers->comm.local_rank : 0;
+    return device && !strcmp(device, "cuda") ? kern_cuda(k, card, e) : kern_cpu(k, threads, e);
 }
 
 enum err_code engine_open(struct engine *g, const struct recipe *r, const struct tensor_view *t,
                           size_t count, const char *path, const char *device, size_t threads,
-                          struct err *e)
+                          struct peers *peers, struct err *e)
 {
     enum err_code rc;
     float *host = NULL;
 
-    *g = (struct engine){0};
-    if ((rc = gpt_init(&g->m, r, e)) || (rc = open_backend(&g->k, device, threads, e)))
+    *g = (struct engine){.peers = peers};
+    if ((rc = gpt_init(&g->m, r, e)) || (rc = open_backend(&g->k, device, threads, peers, e)))
         goto out;
     size_t bytes = g->m.floats * sizeof *host;
     host = malloc(bytes);
@@ -85,7 +86,8 @@ static enum err_code score(struct engine *g, const uint16_t *tok, size_t n, size
                                  .record = &s->record,
                                  .sink = collect,
                                  .progress = show,
-                                 .ctx = &c};
+                                 .ctx = &c,
+                                 .share = peers_share(g->peers)};
     struct window_list l;
     enum err_code rc = score_windows(&g->m, n, &o, &l, e);
     if (rc)
@@ -95,11 +97,40 @@ static enum err_code score(struct engine *g, const uint16_t *tok, size_t n, size
     s->nll = malloc((s->count ? s->count : 1) * sizeof *s->nll);
     if (!s->nll)
         return err_nomem(e, "the scores", s->count * sizeof *s->nll);
-    progress_init(&c.p, progress);
+    progress_init(&c.p, progress && peers_first(g->peers));
     rc = score_run(&g->m, g->k, g->params, tok, n, b, &o, &s->sum, e);
     s->seconds = progress_end(&c.p);
     s->nll_xxh64 = xxh64((const uint8_t *)s->nll, c.have * sizeof *s->nll);
     return rc;
+}
+
+/* Is there the same work before all ranks, and did all come so far? */
+static enum err_code same(struct engine *g, const uint16_t *tok, size_t n,
+                          const struct byte_table *b, const char *mode, enum err_code mine,
+                          struct err *e)
+{
+    static const char *const name[] = {"tokens", "byte table", "weights", "settings"};
+    enum { HASHES = sizeof name / sizeof *name, TEXT = 1 << 16 };
+    size_t bytes = g->m.floats * sizeof(float);
+    uint64_t hash[HASHES] = {0};
+    void *block = NULL;
+    if (!g->peers || g->peers->comm.size == 1)
+        return mine;
+    if (!mine && !(block = malloc(bytes > TEXT ? bytes : TEXT)))
+        mine = err_nomem(e, "the weights to compare", bytes);
+    if (!mine) {
+        g->k->download(g->k, block, g->params, bytes);
+        mine = g->k->sync(g->k, e);
+    }
+    if (!mine) {
+        hash[0] = xxh64((const uint8_t *)tok, n * sizeof *tok);
+        hash[1] = xxh64(b->base, b->vocab) ^ xxh64(b->flags, b->vocab);
+        hash[2] = xxh64(block, bytes);
+        recipe_print(&g->m.r, RECIPE_MODEL | RECIPE_EVAL, false, block, TEXT);
+        hash[3] = xxh64(block, strlen(block)) ^ xxh64((const uint8_t *)mode, strlen(mode));
+    }
+    free(block);
+    return peers_agree(g->peers, mine, name, hash, HASHES, e);
 }
 
 enum err_code engine_score(struct engine *g, const char *data, const char *mode, size_t max_tokens,
@@ -114,10 +145,11 @@ enum err_code engine_score(struct engine *g, const char *data, const char *mode,
         mode = g->m.r.eval_mode;
     s->mode = eval_mode_parse(mode);
     if (s->mode == EVAL_MODES)
-        return err_set(e, ERR_USAGE, "EVAL_MODE=%s: must be " EVAL_MODE_NAMES, mode);
-    rc = shard_load(&tok, &s->stream, data, "val", (size_t)g->m.r.vocab_size,
-                    max_tokens ? max_tokens + 1 : 0, e);
-    if (!rc)
+        rc = err_set(e, ERR_USAGE, "EVAL_MODE=%s: must be " EVAL_MODE_NAMES, mode);
+    else
+        rc = shard_load(&tok, &s->stream, data, "val", (size_t)g->m.r.vocab_size,
+                        max_tokens ? max_tokens + 1 : 0, e);
+    if (!(rc = same(g, tok, s->stream, b, mode, rc, e)))
         rc = score(g, tok, s->stream, max_tokens, b, progress, s, e);
     free(tok);
     if (rc)

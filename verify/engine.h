@@ -13,11 +13,13 @@
 #include "model/bytes.h"
 #include "model/gpt.h"
 #include "model/score.h"
+#include "verify/peers.h"
 
 struct engine {
     struct gpt m;
     struct kern *k;
-    float *params; /* backend memory */
+    float *params;       /* backend memory */
+    struct peers *peers; /* who shares the scoring, NULL: nobody; the caller's */
 };
 
 /*
@@ -27,10 +29,11 @@ struct engine {
  *   path      names their source in errors
  *   device    "cuda", or NULL or "cpu"
  *   threads   0: as many as the process may use
+ *   peers     NULL, or those with whom engine_score shares its work
  */
 enum err_code engine_open(struct engine *g, const struct recipe *r, const struct tensor_view *t,
                           size_t count, const char *path, const char *device, size_t threads,
-                          struct err *e);
+                          struct peers *peers, struct err *e);
 void engine_close(struct engine *g); /* accepts a zeroed struct */
 
 /* What came out of a run, and everything a report says about it. */
@@ -51,9 +54,12 @@ struct scores {
  *
  *   mode        name of the mode, NULL: the recipe's EVAL_MODE
  *   max_tokens  score the first so many positions, 0: all
- *   progress    show a progress line on stderr
+ *   progress    show a progress line on stderr; rank 0 does
  *
- * ERR_USAGE: no such mode. Else as shard_load and score_run. Release with scores_free.
+ * All ranks call it, when all have opened their engine (peers_agree), and get the same scores.
+ *
+ * ERR_USAGE: no such mode. ERR_INPUT: a rank read other tokens, weights or settings than rank 0.
+ * Else as shard_load and score_run. Release with scores_free.
  */
 enum err_code engine_score(struct engine *g, const char *data, const char *mode, size_t max_tokens,
                            const struct byte_table *b, bool progress, struct scores *s,

@@ -9,6 +9,7 @@
 #include "model/reader.h"
 #include "model/shard.h"
 #include "model/text.h"
+#include "packer/blob.h"
 #include "verify/npy.h"
 
 /* ---- the scores, as they arrive ---- */
@@ -199,6 +200,14 @@ static enum err_code readable(char ***path, size_t *n, const char *data, struct 
     return rc;
 }
 
+const char *execute_device(const void *file, size_t n)
+{
+    struct blob b;
+    struct err ignored = {0};
+    bool sound = !blob_parse(&b, file, n, "", NULL, 0, &ignored);
+    return sound && blob_find(&b, KIND_CUDA) ? "--device" : NULL;
+}
+
 enum err_code execute_submission(const void *file, size_t n, const struct options *o,
                                  const struct scores *s, struct execution *x, struct err *e)
 {
@@ -215,10 +224,21 @@ enum err_code execute_submission(const void *file, size_t n, const struct option
     snprintf(tokens, sizeof tokens, "%zu", o->max_tokens);
     snprintf(threads, sizeof threads, "%zu", o->threads);
     snprintf(isa, sizeof isa, "KERN_ISA=%s", want_isa ? want_isa : "");
-    const char *const argv[] = {
-        o->file,        "--data", path[0],     "--eval", eval_mode_name(s->mode),
-        "--max-tokens", tokens,   "--threads", threads,  "--nll",
-        "/dev/fd/3",    NULL};
+    const char *device = execute_device(file, n);
+    const char *const argv[] = {o->file,
+                                "--data",
+                                path[0],
+                                "--eval",
+                                eval_mode_name(s->mode),
+                                "--max-tokens",
+                                tokens,
+                                "--threads",
+                                threads,
+                                "--nll",
+                                "/dev/fd/3",
+                                device,
+                                device ? "cpu" : NULL,
+                                NULL};
     const char *const envp[] = {want_isa ? isa : NULL, NULL};
     const struct sandbox_job job = {.program = file,
                                     .program_bytes = n,

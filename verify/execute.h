@@ -29,6 +29,10 @@ enum err_code execute_submission(const void *file, size_t n, const struct option
                                  const struct scores *s, struct execution *x, struct err *e);
 void execution_free(struct execution *x); /* accepts a zeroed struct */
 
+/* execute_device - "--device" when file[n] is a submission with kernels for a card, and so knows
+ * the option: it is to be followed by "cpu", whose bits are compared. NULL for any other file. */
+const char *execute_device(const void *file, size_t n);
+
 /*
  * nll_check - the comparison of a .npy stream that arrives in pieces; open for the tests.
  *

@@ -80,30 +80,23 @@ static enum err_code blob(const struct options *o, struct report *r, struct err 
     return rc;
 }
 
-static enum err_code run(char **argv, struct err *e)
+/* blob and score: what other ranks than the first have to say is gathered as JSON and forgotten. */
+static enum err_code run(const struct options *o, struct peers *peers, struct err *e)
 {
-    struct options o = {0};
+    bool first = peers_first(peers);
     struct report r = {0};
-    if (argv[1] && !strcmp(argv[1], "unwrap"))
-        return verify_unwrap(argv + 2, e);
-    if (argv[1] && !strcmp(argv[1], "record"))
-        return verify_record(argv + 2, e);
-    enum err_code rc = options_parse(&o, argv, e);
+    enum err_code rc, written;
 
-    if (rc)
+    if (!(rc = report_init(&r, o->json || !first, o->quiet, e)) && o->report && first)
+        rc = page_open(&r.page, o, e);
+    if ((rc = peers_agree(peers, rc, NULL, NULL, 0, e)))
         goto out;
-    if (o.help) {
-        fputs(o.command == COMMAND_PROBE ? help_probe : help, stdout);
-        goto out;
-    }
-    if ((rc = report_init(&r, o.json, o.quiet, e)) ||
-        (o.report && (rc = page_open(&r.page, &o, e))))
-        goto out;
-    rc = o.command == COMMAND_BLOB    ? blob(&o, &r, e)
-         : o.command == COMMAND_PROBE ? verify_probe(&o, &r, e)
-                                      : verify_score(&o, &r, e);
-    if (rc == ERR_OK || rc == ERR_CLAIM || o.command == COMMAND_BLOB) {
-        enum err_code written = rc == ERR_USAGE ? ERR_OK : report_finish(&r, e);
+    r.peers = peers;
+    rc = o->command == COMMAND_BLOB    ? blob(o, &r, e)
+         : o->command == COMMAND_PROBE ? verify_probe(o, &r, e)
+                                       : verify_score(o, &r, e);
+    if (first && (rc == ERR_OK || rc == ERR_CLAIM || o->command == COMMAND_BLOB)) {
+        written = rc == ERR_USAGE ? ERR_OK : report_finish(&r, e);
         rc = rc ? rc : written;
         if (r.page && rc != ERR_USAGE && (written = page_write(r.page, r.root, e)))
             rc = written;
@@ -111,15 +104,43 @@ static enum err_code run(char **argv, struct err *e)
 out:
     page_free(r.page);
     report_free(&r);
+    return rc;
+}
+
+static void complain(const struct peers *peers, struct err *e)
+{
+    if (!e->msg[0] || !peers_speaks(peers))
+        return;
+    if (peers && peers->apart && peers->comm.size > 1)
+        fprintf(stderr, "verify: rank %zu: %s\n", peers->comm.rank, report_clean(e->msg));
+    else
+        fprintf(stderr, "verify: %s\n", report_clean(e->msg));
+}
+
+static enum err_code command(char **argv)
+{
+    struct options o = {0};
+    struct peers peers = {0};
+    struct err e = {0};
+    enum err_code rc;
+
+    if (argv[1] && !strcmp(argv[1], "unwrap"))
+        rc = verify_unwrap(argv + 2, &e);
+    else if (argv[1] && !strcmp(argv[1], "record"))
+        rc = verify_record(argv + 2, &e);
+    else if (!(rc = options_parse(&o, argv, &e)) && o.help)
+        fputs(o.command == COMMAND_PROBE ? help_probe : help, stdout);
+    else if (!rc && o.command == COMMAND_PROBE)
+        rc = run(&o, NULL, &e);
+    else if (!rc && !(rc = peers_open(&peers, &e)))
+        rc = run(&o, &peers, &e);
+    complain(&peers, &e);
+    peers_close(&peers, rc);
     options_free(&o);
     return rc;
 }
 
 int main(int argc, char **argv)
 {
-    struct err e = {0};
-    enum err_code rc = argc > 0 ? run(argv, &e) : ERR_USAGE;
-    if (e.msg[0])
-        fprintf(stderr, "verify: %s\n", report_clean(e.msg));
-    return (int)rc;
+    return argc > 0 ? (int)command(argv) : ERR_USAGE;
 }

@@ -10,6 +10,7 @@
 
 #include "model/reader.h"
 #include "model/shard.h"
+#include "verify/execute.h"
 #include "verify/npy.h"
 
 /* ---- the directory ---- */
@@ -247,9 +248,10 @@ enum err_code probe_run(const struct probe_job *j, size_t slot, const uint16_t *
     snprintf(tokens, sizeof tokens, "%zu", j->max_tokens);
     snprintf(threads, sizeof threads, "%zu", j->threads);
     snprintf(isa, sizeof isa, "KERN_ISA=%s", want_isa ? want_isa : "");
-    const char *const argv[] = {j->file->path, "--data",       path,        "--eval",
-                                j->mode,       "--max-tokens", tokens,      "--threads",
-                                threads,       "--nll",        "/dev/fd/3", NULL};
+    const char *device = execute_device(j->file->data, j->file->size);
+    const char *const argv[] = {
+        j->file->path, "--data", path,    "--eval",    j->mode, "--max-tokens",        tokens,
+        "--threads",   threads,  "--nll", "/dev/fd/3", device,  device ? "cpu" : NULL, NULL};
     const char *const envp[] = {want_isa ? isa : NULL, NULL};
     const char *const readable[] = {path};
     const struct sandbox_job job = {.program = j->file->data,
