@@ -14,7 +14,8 @@
  *     for a reason that depends on data. A device failure is sticky and reported by k->sync.
  *   - Gradients of parameters are always added to (dw += ...), because micro-batches accumulate.
  *     Gradients of activations are overwritten, or added to when the entry's `add` says so.
- *   - An entry that a backend lacks is NULL; kern_missing() names it.
+ *   - An entry that a backend lacks is NULL: in a runner what it never needs, elsewhere only
+ *     some from linear_train on, see there.
  *
  * Order of arithmetic (the CPU backends; it is what makes scores bit-exact, docs/scoring.md)
  *   - Element of a matrix product: one accumulator that starts at the initial value (0, or c when
@@ -180,6 +181,33 @@ struct kern_coef {
     float *dp0, *dp1, *dw;
 };
 
+#ifndef RUNNER
+/*
+ * kern_linear - arguments of a linear layer in a step of training, forward and backward.
+ *
+ *   y = x W^T, with act followed by LeakyReLU(slope)^2, which stores f as linear_act_fwd does
+ *   g = dy * f with act, else dy;  dw += g^T x;  dx = g W, added when `add`
+ *
+ * Values with a mark are half values: stored as bf16, densely, in the memory that their floats
+ * would have. They are what linear layers alone read and would round, so nothing is lost.
+ */
+struct kern_linear {
+    const void *x;  /* [rows][n_in] */
+    const float *w; /* [n_out][n_in] */
+    size_t rows, n_out, n_in;
+    bool act;
+    float slope;
+    void *y, *f; /* [rows][n_out]; f is NULL without act */
+    /* backward only: f as saved */
+    const void *dy; /* [rows][n_out], left as it is */
+    void *dx;       /* [rows][n_in] */
+    float *dw;      /* [n_out][n_in] */
+    bool add;
+    bool x16, y16, dy16, dx16; /* the marks; y16 is f's as well, and comes only with act; dx16 only
+                                  without add */
+};
+#endif
+
 /* kern_adamw - one AdamW step over n elements (Loshchilov & Hutter, decoupled decay; torch's
  * order): p *= 1 - lr*wd; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr/(1-b1^step) * m /
  * (sqrt(v)/sqrt(1-b2^step) + eps).  step counts from 1. */
@@ -207,6 +235,8 @@ struct kern_ns {
     size_t count, rows, cols, steps;
     float a, b, c, eps;
 };
+
+struct kern_tape; /* the backend's own: see `record` */
 
 struct kern {
     const char *name; /* "cpu/avx512", "cuda sm_90" */
@@ -307,6 +337,66 @@ struct kern {
      * never acts). x, y [rows][dim]; y may be x. levels at most 2^22. */
     void (*fake_quant)(struct kern *k, float *y, const float *x, size_t rows, size_t dim,
                        float levels, float floor);
+
+#ifndef RUNNER /* which does not train */
+    /*
+     * For steps of training that do not wait for the device. All sums are in backend memory; what
+     * they come to is read once per step, with one download.
+     *
+     * copy - dst = src; both are backend memory and do not overlap.
+     * sum_into - *sum = x[0] + x[1] + ... + x[n-1] in double; the CPU goes up one by one from 0.
+     * sumsq_into - *sum = what sumsq returns, the same bits.
+     */
+    void (*copy)(struct kern *k, void *dst, const void *src, size_t bytes);
+    void (*sum_into)(struct kern *k, double *sum, const float *x, size_t n);
+    void (*sumsq_into)(struct kern *k, double *sum, const float *x, size_t n);
+
+    /*
+     * The rest is NULL where there is nothing to gain, as on the CPU; those of a layer and
+     * those of a tape are there together or not at all.
+     *
+     * linear_train, linear_bwd - see kern_linear.
+     *
+     * combine_half, xsa_half - combine_fwd and xsa_fwd, n and y being half values. combine_half
+     *          wants y as well; no pointers are equal.
+     * combine_bwd_half, qk_bwd_half - combine_bwd and qk_bwd, dx1 and dx being half values, which
+     *          are overwritten and nobody else's memory.
+     *
+     * head_train - head_fwd and head_bwd in one, which needs the logits once instead of twice.
+     *
+     * hold - the n floats at w, weights of linear layers among them, will not change before the
+     * next call: a backend that computes with another type keeps them in that type. hold(k, NULL,
+     * 0) before they change.
+     */
+    void (*linear_train)(struct kern *k, const struct kern_linear *a);
+    void (*linear_bwd)(struct kern *k, const struct kern_linear *a);
+    void (*combine_half)(struct kern *k, const struct kern_combine *a);
+    void (*combine_bwd_half)(struct kern *k, const struct kern_combine *a);
+    void (*qk_bwd_half)(struct kern *k, const struct kern_qk *a);
+    void (*xsa_half)(struct kern *k, const struct kern_xsa *a);
+    void (*head_train)(struct kern *k, const struct kern_head *a);
+    void (*hold)(struct kern *k, const float *w, size_t n);
+
+    /*
+     * A tape is a sequence of operations that are queued again and again with the same arguments,
+     * at the price of queuing one.
+     *
+     * record - from here on operations are noted and not carried out. False: this backend cannot
+     *          (any more); nothing has changed then. The same operations with the same sizes must
+     *          have been carried out before, so that everything that is set up once is there. Not
+     *          to be recorded: alloc, free, upload, download, sync, hold, sumsq, newton_schulz.
+     * recorded - ends it. NULL when the sequence cannot be played: carry it out as usual.
+     * play - queue the whole of a tape. False when it does not fit any more, because weights were
+     *        held when it was recorded and now are not, or the other way round: nothing is queued.
+     * forget - free a tape; NULL is allowed. Before the memory that it works on is freed.
+     */
+    bool (*record)(struct kern *k);
+    struct kern_tape *(*recorded)(struct kern *k);
+    bool (*play)(struct kern *k, const struct kern_tape *tape);
+    void (*forget)(struct kern *k, struct kern_tape *tape);
+
+    size_t memory; /* bytes that a card has for itself; 0: the backend lives in the host's */
+#endif
 };
 
 /*
@@ -321,6 +411,9 @@ enum err_code kern_cpu(struct kern **out, size_t threads, struct err *e);
 
 /* kern_cuda - the CUDA backend on `device`; ERR_RESOURCE with the reason where there is none. */
 enum err_code kern_cuda(struct kern **out, int device, struct err *e);
+/* kern_cuda_stream - the cudaStream_t on which a backend of kern_cuda queues everything, for who
+ * puts something behind it. Only in a build with CUDA. */
+void *kern_cuda_stream(struct kern *k);
 
 void kern_free(struct kern *k);
 

@@ -13,6 +13,10 @@ void graph_init(struct graph *g)
 void graph_free(struct graph *g)
 {
     if (g->k) {
+#ifndef RUNNER
+        if (g->tape.tape)
+            g->k->forget(g->k, g->tape.tape);
+#endif
         g->k->free(g->k, g->block);
         g->k->free(g->k, g->cos);
         g->k->free(g->k, g->sin);
@@ -36,7 +40,7 @@ static void *grow(void *p, size_t count, size_t *cap, size_t size)
     if (count < *cap)
         return p;
     p = realloc(p, want * size);
-    if (p)
+    if (IN_RUNNER || p)
         *cap = want;
     return p;
 }
@@ -44,7 +48,7 @@ static void *grow(void *p, size_t count, size_t *cap, size_t size)
 static int new_value(struct graph *g, size_t width, bool saved)
 {
     void *p = grow(g->value, g->values, &g->value_cap, sizeof *g->value);
-    if (!p) {
+    if (!IN_RUNNER && !p) {
         g->failed = true;
         return 0;
     }
@@ -59,7 +63,7 @@ static struct graph_node *new_node(struct graph *g, enum graph_op op)
     static struct graph_node sink;
     void *p = grow(g->node, g->nodes, &g->node_cap, sizeof *g->node);
     struct graph_node *n = &sink;
-    if (p) {
+    if (IN_RUNNER || p) {
         g->node = p;
         n = &g->node[g->nodes++];
     } else {
@@ -84,7 +88,7 @@ int graph_embed(struct graph *g, ptrdiff_t table, size_t vocab, size_t dim)
 int graph_bigram(struct graph *g, ptrdiff_t table, size_t vocab, size_t dim)
 {
     int y = graph_embed(g, table, vocab, dim);
-    if (!g->failed)
+    if (IN_RUNNER || !g->failed)
         g->node[g->nodes - 1].hashed = true;
     g->hash_rows = vocab;
     return y;
@@ -103,7 +107,7 @@ struct graph_pair graph_coef(struct graph *g, enum coef_kind kind, size_t dim, f
 {
     struct graph_pair r = {GRAPH_NONE, GRAPH_NONE};
     void *p = grow(g->coef, g->coefs, &g->coef_cap, sizeof *g->coef);
-    if (!p) {
+    if (!IN_RUNNER && !p) {
         g->failed = true;
         return r;
     }
@@ -119,7 +123,7 @@ struct graph_pair graph_coef(struct graph *g, enum coef_kind kind, size_t dim, f
 int graph_combine(struct graph *g, int x0, ptrdiff_t c0, int x1, ptrdiff_t c1, float gain,
                   int *norm)
 {
-    size_t dim = g->failed ? 0 : g->value[x0].width;
+    size_t dim = !IN_RUNNER && g->failed ? 0 : g->value[x0].width;
     int y = new_value(g, dim, false);
     int nv = norm ? new_value(g, dim, false) : GRAPH_NONE;
     int rstd = norm ? new_value(g, 1, true) : GRAPH_NONE;
@@ -191,7 +195,7 @@ int graph_attn(struct graph *g, int q, int k, int v, size_t heads, size_t kv_hea
 
 int graph_shift(struct graph *g, int x)
 {
-    size_t dim = g->failed ? 0 : g->value[x].width;
+    size_t dim = !IN_RUNNER && g->failed ? 0 : g->value[x].width;
     int y = new_value(g, dim, false);
     struct graph_node *n = new_node(g, OP_SHIFT);
     n->in[0] = x;

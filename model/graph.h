@@ -48,6 +48,9 @@ struct graph_value {
     int made, last; /* node that makes it, last node that reads it */
     ptrdiff_t at;   /* offset in floats in the activation block, or GRAPH_NONE */
     ptrdiff_t grad; /* the same for its gradient */
+#ifndef RUNNER
+    bool half, half_grad; /* graph_train stores it as bf16 (kern_linear), its gradient too */
+#endif
 };
 
 struct graph_node {
@@ -98,6 +101,22 @@ struct graph {
      * the gradient of x W^T, w the weight's offset. For quantisers that weigh output rows. */
     void (*tap)(void *ctx, ptrdiff_t w, const float *dy, size_t rows, size_t n_out);
     void *tap_ctx;
+#ifndef RUNNER /* which does not train this way */
+    /* Called in graph_backward behind every node with the number of nodes that it has passed, the
+     * last of the list being number 1: what only those write to grads is complete then. What
+     * coefficients write is complete when graph_backward is. */
+    void (*done)(void *ctx, size_t nodes);
+    void *done_ctx;
+    struct graph_tape {
+        struct kern_tape *tape; /* of graph_train with these arguments, or NULL */
+        const float *params;    /* of its last call */
+        float *grads, gscale;
+    } tape;
+    size_t trained, played; /* calls of graph_train, and those that were played from the tape */
+    double forward_s;       /* wall time of the forward of the last call, 0 when it was played */
+    bool
+        whole; /* graph_train is at work: with half values, the head forward and backward at once */
+#endif
 };
 
 void graph_init(struct graph *g);
@@ -161,6 +180,25 @@ enum err_code graph_forward(struct graph *g, const float *params, const uint16_t
 /* graph_backward - after graph_forward with the same params: grads += gscale * d(sum of nll)/d
  * params. */
 void graph_backward(struct graph *g, const float *params, float *grads, float gscale);
+
+#ifndef RUNNER
+/*
+ * graph_train - graph_forward, graph_backward and the sum of the losses, without waiting.
+ *
+ *   ids, target  host, as for graph_forward; free for other use on return
+ *   grads        += gscale * d(sum of nll)/d params
+ *   loss         backend memory: becomes the sum of nll in double (kern sum_into)
+ *
+ * What fails is reported by the next k->sync. Where the backend has tapes (kernels.h), the second
+ * call with the same params, grads and gscale is recorded and every further one played, unless tap
+ * or done want to look on. The results are the same.
+ *
+ * A backend may keep what only linear layers read as bf16 (graph_value's half), unless tap looks
+ * on; graph_read and graph_input are for values of graph_forward.
+ */
+void graph_train(struct graph *g, const float *params, const uint16_t *ids, const uint16_t *target,
+                 float *grads, float gscale, double *loss);
+#endif
 
 /* graph_hidden - what the head of the last forward read: the final norm at the scored rows,
  * [batch*(t-from)][dim] in backend memory. Valid until the next graph_forward. */

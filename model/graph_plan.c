@@ -113,40 +113,30 @@ static enum err_code prune(struct graph *g, struct err *e)
  * exists. */
 static enum err_code insert_takes(struct graph *g, struct err *e)
 {
-    size_t count = 0, extra = 0;
+    size_t count = 0, most = g->nodes + g->values; /* at most one take for each value */
     struct graph_node *list;
+    struct graph_value *p;
     int *taken;
     if (!g->from)
         return ERR_OK;
-    for (size_t i = 0; i < g->nodes; i++)
-        extra += g->node[i].tail ? GRAPH_INS : 0;
-    list = malloc((g->nodes + extra) * sizeof *list);
+    list = malloc(most * sizeof *list);
     taken = malloc(g->values * sizeof *taken);
-    if (!list || !taken) {
+    p = realloc(g->value, 2 * g->values * sizeof *p);
+    g->value = p ? p : g->value;
+    if (!list || !taken || !p) {
         free(list);
         free(taken);
-        return err_nomem(e, "graph plan", (g->nodes + extra) * sizeof *list);
+        return err_nomem(e, "graph plan", most * sizeof *list);
     }
-    for (size_t v = 0; v < g->values; v++)
-        taken[v] = GRAPH_NONE;
+    g->value_cap = 2 * g->values;
+    memset(taken, 0xff, g->values * sizeof *taken); /* GRAPH_NONE */
     for (size_t i = 0; i < g->nodes; i++) {
         struct graph_node n = g->node[i];
         for (int j = 0; j < GRAPH_INS && n.tail; j++) {
             int v = n.in[j];
-            if (v == GRAPH_NONE || g->value[v].tail || (n.op == OP_ATTN && j > 0))
+            if (v == GRAPH_NONE || p[v].tail || (n.op == OP_ATTN && j > 0))
                 continue;
             if (taken[v] == GRAPH_NONE) {
-                struct graph_value *p = g->value;
-                if (g->values == g->value_cap) {
-                    p = realloc(p, 2 * g->value_cap * sizeof *p);
-                    if (!p) {
-                        free(list);
-                        free(taken);
-                        return err_nomem(e, "graph plan", 2 * g->value_cap * sizeof *p);
-                    }
-                    g->value = p;
-                    g->value_cap *= 2;
-                }
                 p[g->values] = (struct graph_value){.width = p[v].width, .tail = true};
                 taken[v] = (int)g->values++;
                 list[count++] = (struct graph_node){.op = OP_TAKE,
@@ -167,6 +157,7 @@ static enum err_code insert_takes(struct graph *g, struct err *e)
     g->node_cap = count;
     return ERR_OK;
 }
+_Static_assert(GRAPH_NONE == -1, "insert_takes fills with it");
 
 /* ---- lives ---- */
 
@@ -367,7 +358,7 @@ enum err_code graph_plan(struct graph *g, struct kern *k, size_t batch, size_t t
 {
     struct place p = {0};
     enum err_code rc;
-    if (g->failed)
+    if (!IN_RUNNER && g->failed)
         return err_nomem(e, "graph", (g->nodes + 1) * sizeof *g->node);
     assert(!g->k); /* pruning rewrites the nodes, so a graph is planned once */
     g->k = k;
@@ -382,7 +373,7 @@ enum err_code graph_plan(struct graph *g, struct kern *k, size_t batch, size_t t
     if (training)
         place_backward(g, &p);
     free(p.live);
-    if (p.failed)
+    if (!IN_RUNNER && p.failed)
         return err_nomem(e, "graph plan", p.cap * sizeof *p.live);
     g->floats = p.top;
     return allocate(g, e);

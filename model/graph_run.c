@@ -2,7 +2,11 @@
  */
 #include <string.h>
 
+#include "model/clock.h"
 #include "model/graph.h"
+
+/* Part of a function that has only one caller in the runner, where a call costs bytes. */
+#define PART static inline __attribute__((always_inline))
 
 static size_t node_rows(const struct graph *g, const struct graph_node *n)
 {
@@ -117,11 +121,68 @@ static struct kern_coef coef_args(const struct graph *g, const struct graph_coef
                               .w = par(g, params, c->w)};
 }
 
+#ifndef RUNNER
+
+/* Is a value, or its gradient, stored as bf16 in this run? */
+static bool half(const struct graph *g, int v)
+{
+    return g->whole && v != GRAPH_NONE && g->value[v].half;
+}
+
+static bool half_grad(const struct graph *g, int v)
+{
+    return g->whole && v != GRAPH_NONE && g->value[v].half_grad;
+}
+
+static struct kern_linear linear_args(const struct graph *g, const struct graph_node *n,
+                                      const float *params)
+{
+    return (struct kern_linear){.x = val(g, n->in[0]),
+                                .w = par(g, params, n->p[0]),
+                                .rows = node_rows(g, n),
+                                .n_out = n->n_out,
+                                .n_in = n->n_in,
+                                .act = n->op == OP_LINEAR_ACT,
+                                .slope = n->f,
+                                .y = val(g, n->out[0]),
+                                .f = val(g, n->out[1]),
+                                .x16 = half(g, n->in[0]),
+                                .y16 = half(g, n->out[0])};
+}
+
+/* What graph_train does in another way; false when this node is not concerned. */
+static bool run_whole(struct graph *g, const struct graph_node *n, const float *params)
+{
+    bool linear = n->op == OP_LINEAR || n->op == OP_LINEAR_ACT;
+    if (n->op == OP_COMBINE && half(g, n->out[1])) {
+        struct kern_combine a = combine_args(g, n, params);
+        g->k->combine_half(g->k, &a);
+        return true;
+    }
+    if (n->op == OP_XSA && half(g, n->out[0])) {
+        struct kern_xsa a = xsa_args(g, n);
+        g->k->xsa_half(g->k, &a);
+        return true;
+    }
+    if (linear && g->k->linear_train) {
+        struct kern_linear a = linear_args(g, n, params);
+        g->k->linear_train(g->k, &a);
+        return true;
+    }
+    return n->op == OP_HEAD && g->k->head_train; /* the backward will do it */
+}
+
+#endif
+
 static void run_forward(struct graph *g, const struct graph_node *n, const float *params)
 {
     struct kern *k = g->k;
     size_t rows = node_rows(g, n);
     float *x = val(g, n->in[0]), *y = val(g, n->out[0]);
+#ifndef RUNNER
+    if (g->whole && run_whole(g, n, params))
+        return;
+#endif
     switch (n->op) {
     case OP_EMBED:
         k->embed_fwd(k, y, par(g, params, n->p[0]), n->hashed ? g->hashed : g->ids, rows, n->n_in);
@@ -184,22 +245,32 @@ static void hash_ids(struct graph *g, const uint16_t *ids)
     g->k->upload(g->k, g->hashed, g->host_hashed, g->batch * g->t * sizeof *g->hashed);
 }
 
-enum err_code graph_forward(struct graph *g, const float *params, const uint16_t *ids,
-                            const uint16_t *target, float *nll, struct err *e)
+PART void upload(struct graph *g, const uint16_t *ids, const uint16_t *target, size_t scored)
 {
-    size_t scored = g->batch * (g->t - g->from);
     g->k->upload(g->k, g->ids, ids, g->batch * g->t * sizeof *ids);
     if (g->hash_rows)
         hash_ids(g, ids);
     if (target)
         g->k->upload(g->k, g->target, target, scored * sizeof *target);
+}
+
+PART void forward(struct graph *g, const float *params, bool head)
+{
     for (size_t i = 0; i < g->coefs; i++) {
         struct kern_coef a = coef_args(g, &g->coef[i], params);
         g->k->coef_fwd(g->k, &a);
     }
     for (size_t i = 0; i < g->nodes; i++)
-        if (!g->node[i].dead && (target || g->node[i].op != OP_HEAD))
+        if (!g->node[i].dead && (head || g->node[i].op != OP_HEAD))
             run_forward(g, &g->node[i], params);
+}
+
+enum err_code graph_forward(struct graph *g, const float *params, const uint16_t *ids,
+                            const uint16_t *target, float *nll, struct err *e)
+{
+    size_t scored = g->batch * (g->t - g->from);
+    upload(g, ids, target, scored);
+    forward(g, params, target);
     if (nll)
         g->k->download(g->k, nll, val(g, g->nll), scored * sizeof *nll);
     return g->k->sync(g->k, e);
@@ -243,11 +314,27 @@ static float *gpar(const struct graph *g, float *grads, ptrdiff_t at)
     return at == GRAPH_NONE ? NULL : grads + at;
 }
 
-static void linear_backward(struct graph *g, const struct graph_node *n, const float *dy,
+/* f: what the gradient of the output is multiplied with, in place, to be that of x W^T; or NULL. */
+static void linear_backward(struct graph *g, const struct graph_node *n, float *dy, const float *f,
                             const float *params, float *grads)
 {
     struct kern *k = g->k;
     size_t rows = node_rows(g, n);
+#ifndef RUNNER
+    if (g->whole && k->linear_bwd) {
+        struct kern_linear a = linear_args(g, n, params);
+        a.dy = dy;
+        a.dy16 = half_grad(g, n->out[0]);
+        a.dx = grad(g, n->in[0]);
+        a.dx16 = half_grad(g, n->in[0]);
+        a.dw = grads + n->p[0];
+        a.add = n->add[0];
+        k->linear_bwd(k, &a);
+        return;
+    }
+#endif
+    if (f)
+        k->mul(k, dy, dy, f, rows * n->n_out);
     if (g->tap)
         g->tap(g->tap_ctx, n->p[0], dy, rows, n->n_out);
     k->linear_bwd_w(k, grads + n->p[0], dy, val(g, n->in[0]), rows, n->n_out, n->n_in);
@@ -275,21 +362,30 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.add1 = n->add[1];
         a.dc0 = gpar(g, grads, n->p[0]);
         a.dc1 = gpar(g, grads, n->p[1]);
+#ifndef RUNNER
+        if (half_grad(g, n->in[1])) {
+            k->combine_bwd_half(k, &a);
+            break;
+        }
+#endif
         k->combine_bwd(k, &a);
         break;
     }
-    case OP_LINEAR_ACT: /* the gradient of the output becomes, in place, that of x W^T */
-        k->mul(k, dy, dy, val(g, n->out[1]), rows * n->n_out);
-        linear_backward(g, n, dy, params, grads);
-        break;
-    case OP_LINEAR:
-        linear_backward(g, n, dy, params, grads);
+    case OP_LINEAR_ACT:
+    case OP_LINEAR: /* a plain one has no out[1] */
+        linear_backward(g, n, dy, val(g, n->out[1]), params, grads);
         break;
     case OP_QK: {
         struct kern_qk a = qk_args(g, n, params);
         a.dy = dy;
         a.dx = grad(g, n->in[0]);
         a.dgain = gpar(g, grads, n->p[0]);
+#ifndef RUNNER
+        if (half_grad(g, n->in[0])) {
+            k->qk_bwd_half(k, &a);
+            break;
+        }
+#endif
         k->qk_bwd(k, &a);
         break;
     }
@@ -320,6 +416,12 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.gscale = gscale;
         a.dh = grad(g, n->in[0]);
         a.dw = gpar(g, grads, n->p[0]);
+#ifndef RUNNER
+        if (g->whole && k->head_train) {
+            k->head_train(k, &a);
+            break;
+        }
+#endif
         k->head_bwd(k, &a);
         break;
     }
@@ -344,11 +446,110 @@ void graph_backward(struct graph *g, const float *params, float *grads, float gs
 {
     if (g->coefs)
         g->k->zero(g->k, g->coef_grad, g->coef_floats * sizeof *g->coef_grad);
-    for (size_t i = g->nodes; i-- > 0;)
+    for (size_t i = g->nodes; i-- > 0;) {
         if (!g->node[i].dead)
             run_backward(g, &g->node[i], params, grads, gscale);
+#ifndef RUNNER
+        if (g->done)
+            g->done(g->done_ctx, g->nodes - i);
+#endif
+    }
     for (size_t i = g->coefs; i-- > 0;)
         coef_backward(g, &g->coef[i], params, grads);
 }
+
+#ifndef RUNNER
+
+/* Can this node write the gradient of its input j as a half value? */
+static bool writes_half(const struct graph_node *n, int j)
+{
+    return n->op == OP_LINEAR || n->op == OP_LINEAR_ACT || n->op == OP_QK ||
+           (n->op == OP_COMBINE && j == 1 && n->in[0] != n->in[1]);
+}
+
+/*
+ * Which values are half values: norms, outputs of XSA and of an activation, when linear layers
+ * alone read them. Which gradients: those that a linear layer alone reads, the one that made the
+ * value, when one operation writes them once.
+ */
+static void mark_half(struct graph *g)
+{
+    for (size_t i = 0; i < g->nodes && g->k->linear_train; i++) {
+        const struct graph_node *n = &g->node[i];
+        int y = n->op == OP_COMBINE ? n->out[1] : n->out[0];
+        if (n->dead || y == GRAPH_NONE)
+            continue;
+        g->value[y].half = n->op == OP_COMBINE || n->op == OP_XSA || n->op == OP_LINEAR_ACT;
+        g->value[y].half_grad = n->op == OP_LINEAR || n->op == OP_LINEAR_ACT;
+    }
+    for (size_t i = 0; i < g->nodes; i++) {
+        const struct graph_node *n = &g->node[i];
+        for (int j = 0; j < GRAPH_INS && !n->dead; j++) {
+            struct graph_value *v = n->in[j] == GRAPH_NONE ? NULL : &g->value[n->in[j]];
+            if (!v)
+                continue;
+            v->half = v->half && (n->op == OP_LINEAR || n->op == OP_LINEAR_ACT);
+            v->half_grad = v->half_grad && writes_half(n, j) && v->last == (int)i && !n->add[j];
+        }
+    }
+    /* The factor of an activation is a half value with its output, and linear_bwd wants the
+     * gradient to be none where the factor is none. */
+    for (size_t i = 0; i < g->nodes; i++)
+        if (g->node[i].op == OP_LINEAR_ACT)
+            g->value[g->node[i].out[0]].half_grad &= g->value[g->node[i].out[0]].half;
+}
+
+static void train(struct graph *g, const float *params, float *grads, float gscale)
+{
+    double began = seconds_now();
+    g->whole = !g->tap;
+    forward(g, params, true);
+    g->forward_s = seconds_now() - began;
+    graph_backward(g, params, grads, gscale);
+    g->whole = false;
+}
+
+/* Does anybody want to be called on the way? */
+static bool observed(const struct graph *g)
+{
+    return g->tap || g->done;
+}
+
+/* Play what train would do; false where there is nothing to play. */
+static bool play(struct graph *g, const float *params, float *grads, float gscale)
+{
+    struct kern *k = g->k;
+    struct graph_tape *t = &g->tape;
+    if (!k->record || observed(g))
+        return false;
+    if (t->params != params || t->grads != grads || memcmp(&t->gscale, &gscale, sizeof gscale)) {
+        k->forget(k, t->tape);
+        *t = (struct graph_tape){NULL, params, grads, gscale};
+        return false; /* the first time everything is carried out, as `record` demands */
+    }
+    if (!t->tape && k->record(k)) {
+        train(g, params, grads, gscale);
+        t->tape = k->recorded(k);
+    }
+    return t->tape && k->play(k, t->tape);
+}
+
+void graph_train(struct graph *g, const float *params, const uint16_t *ids, const uint16_t *target,
+                 float *grads, float gscale, double *loss)
+{
+    size_t scored = g->batch * (g->t - g->from);
+    upload(g, ids, target, scored);
+    if (!g->trained++)
+        mark_half(g);
+    if (play(g, params, grads, gscale)) {
+        g->played++;
+        g->forward_s = 0;
+    } else {
+        train(g, params, grads, gscale);
+    }
+    g->k->sum_into(g->k, loss, val(g, g->nll), scored);
+}
+
+#endif
 
 #endif

@@ -33,11 +33,11 @@ struct blob {
     const void *map;   /* what blob_close releases; NULL for blob_parse */
 };
 
-/* blob_kind_name - "loader", "header", "runner", "weights", "byte_table", "recipe", "source";
- * "unknown". */
+/* blob_kind_name - "loader", "header", "runner", "weights", "byte_table", "recipe", "source",
+ * "cuda"; "unknown". */
 const char *blob_kind_name(uint32_t kind);
 
-/* blob_find - the section of a kind, or NULL when there is none (only source may be absent). */
+/* blob_find - the section of a kind, or NULL when there is none (source and cuda may be absent). */
 const struct blob_section *blob_find(const struct blob *b, enum kind kind);
 
 /*
@@ -45,8 +45,8 @@ const struct blob_section *blob_find(const struct blob *b, enum kind kind);
  *
  *   b       out; its sections point to loader and parts, which must stay alive until blob_write
  *   loader  [loader_n] the built loader
- *   part    [nparts] stored sections in the order of their kinds, KIND_RUNNER first; 4, or 5 with
- *           the source
+ *   part    [nparts] stored sections in the order of their kinds, KIND_RUNNER first; at least 4,
+ * and NULL for one behind them that the file does not have
  */
 void blob_layout(struct blob *b, const void *loader, size_t loader_n,
                  const struct coded *const *part, size_t nparts);

@@ -138,10 +138,25 @@ static enum err_code check_target(const struct pack_job *job, const struct blob 
 }
 
 /* Sections behind the header, in the order of their kinds. */
-enum { RUNNER, WEIGHTS, BYTE_TABLE, RECIPE, SOURCE, PARTS };
+enum { RUNNER, WEIGHTS, BYTE_TABLE, RECIPE, SOURCE, CUDA, PARTS };
 
-/* All of them but the weights, which are or will be stored with this codec; the source when it is
- * wanted. */
+/* The runner for what a submission needs; `any` and `full` say what. */
+static enum err_code code_runner(struct coded *c, const struct pack_job *job, bool any, bool full,
+                                 struct err *e)
+{
+    const uint8_t *image = job->cuda ? job->runner_cuda
+                           : any     ? job->runner_any
+                           : full    ? job->runner_full
+                                     : job->runner;
+    size_t n = job->cuda ? job->runner_cuda_n
+               : any     ? job->runner_any_n
+               : full    ? job->runner_full_n
+                         : job->runner_n;
+    return coded_code(c, image, n, e);
+}
+
+/* All of them but the weights, which are or will be stored with this codec; source and kernels when
+ * they are wanted. */
 static enum err_code code_rest(struct coded c[PARTS], const struct pack_job *job, uint32_t codec,
                                const struct st_file *f, struct err *e)
 {
@@ -149,14 +164,8 @@ static enum err_code code_rest(struct coded c[PARTS], const struct pack_job *job
     bool full = false, any = codec == CODEC_LZMA || codec == CODEC_RANGE;
     if ((rc = code_recipe(&c[RECIPE], &full, job, f, e)) ||
         (rc = code_byte_table(&c[BYTE_TABLE], job, f, e)) ||
-        (rc = coded_code(&c[RUNNER],
-                         any    ? job->runner_any
-                         : full ? job->runner_full
-                                : job->runner,
-                         any    ? job->runner_any_n
-                         : full ? job->runner_full_n
-                                : job->runner_n,
-                         e)))
+        (rc = code_runner(&c[RUNNER], job, any, full, e)) ||
+        (job->cuda && (rc = coded_code(&c[CUDA], job->kernels, job->kernels_n, e))))
         return rc;
     return job->with_source ? coded_code(&c[SOURCE], job->source, job->source_n, e) : ERR_OK;
 }
@@ -198,8 +207,8 @@ static void layout(struct blob *b, const struct pack_job *job, const struct code
 {
     const struct coded *part[PARTS];
     for (size_t i = 0; i < PARTS; i++)
-        part[i] = &c[i];
-    blob_layout(b, job->loader, job->loader_n, part, job->with_source ? PARTS : SOURCE);
+        part[i] = (i == SOURCE && !job->with_source) || (i == CUDA && !job->cuda) ? NULL : &c[i];
+    blob_layout(b, job->loader, job->loader_n, part, PARTS);
 }
 
 enum err_code pack(const struct pack_job *job, struct blob *b, struct err *e)

@@ -18,12 +18,14 @@ struct pack_job {
     size_t target_bytes;    /* the file must not be larger */
     int codec;              /* enum codec, or CODEC_AUTO */
     bool with_source;
+    bool cuda; /* the runner that looks for a card, and its kernels */
     /* Built files. runner_any is for weights with a codec that the others cannot decode (lzma,
      * range), runner_full for recipes whose EVAL_MODE trains (ttt, and slot-context with
      * SLOT_AFTER_TTT=1), runner for all others. Without runner_any CODEC_AUTO
-     * is CODEC_CM; source may be NULL without with_source. */
-    const uint8_t *loader, *runner, *runner_full, *runner_any, *source;
-    size_t loader_n, runner_n, runner_full_n, runner_any_n, source_n;
+     * is CODEC_CM; source may be NULL without with_source, runner_cuda and its kernels without
+     * cuda. */
+    const uint8_t *loader, *runner, *runner_full, *runner_any, *runner_cuda, *kernels, *source;
+    size_t loader_n, runner_n, runner_full_n, runner_any_n, runner_cuda_n, kernels_n, source_n;
 };
 
 /*

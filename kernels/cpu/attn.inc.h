@@ -55,7 +55,12 @@ static size_t attn_ld(size_t head_dim)
 }
 
 #ifdef KERN_SMALL
-#define attn_tile tile_micro
+static void attn_tile(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
+                      size_t ldb, size_t k, bool accumulate)
+{
+    const struct cpu_tile t = {c, ldc, a, rs, cs, b, ldb, k, accumulate ? UINT32_MAX : 0};
+    tile_micro(&t);
+}
 #else
 /*
  * One tile: c (+)= a b, with element (i, p) of a at a[i*rs + p*cs] and row p of b at b + p*ldb;
@@ -229,7 +234,7 @@ static void attn_run_panel(const struct kern_attn *a, const struct attn_panel *w
         factor[i] = 1.0f / w->l[i];
     attn_scale(w, factor);
     attn_store(a->o + at, stride, w->o, ATTN_NR, n, a->head_dim, false);
-    if (a->lse)
+    if (KERN_SAVES && a->lse)
         vec_lse(a->lse + (b * a->heads + h) * a->tq + j0, w->m, w->l, n);
 }
 

@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "kernels/kernels.h"
 
@@ -24,6 +25,13 @@
 
 #if defined(KERN_NO_OPTIM) && !defined(KERN_SMALL)
 #define KERN_SMALL
+#endif
+
+/* Whether a forward may be asked for what the backward needs of it. */
+#ifdef KERN_FORWARD_ONLY
+enum { KERN_SAVES = 0 };
+#else
+enum { KERN_SAVES = 1 };
 #endif
 
 struct pool;
@@ -37,6 +45,9 @@ struct cpu {
     size_t shared, per_thread; /* floats, of the latest cpu_reserve */
     unsigned long long failed; /* bytes of the first allocation that failed since the last sync */
 };
+
+/* The entries that only training uses (kernels/cpu_train.c). */
+void cpu_fill_train(struct kern *k);
 
 /* One table per instruction set; memory management and impl are NULL in it. */
 #ifdef KERN_SMALL
@@ -63,8 +74,17 @@ struct cpu {
 #define CPU_LEAF(type, name, args, pass) type cpu_portable_##name args, cpu_avx2_##name args;
 CPU_LEAVES(CPU_LEAF)
 #undef CPU_LEAF
-typedef void cpu_micro(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
-                       size_t ldb, size_t k, bool accumulate);
+/* A tile of c and what it is the product of (tile_micro.inc.h); c is read though keep be 0. */
+struct cpu_tile {
+    float *c;
+    size_t ldc;
+    const float *a;
+    size_t rs, cs;
+    const float *b;
+    size_t ldb, k;
+    uint32_t keep; /* all ones: add to c; 0: overwrite it */
+};
+typedef void cpu_micro(const struct cpu_tile *t);
 cpu_micro cpu_micro_portable, cpu_micro_avx2, cpu_micro_avx512;
 extern int cpu_level;
 extern const struct kern cpu_isa_once;
@@ -84,6 +104,14 @@ extern const struct kern cpu_isa_portable, cpu_isa_avx2, cpu_isa_avx512;
  * without doing anything, and k->sync reports ERR_RESOURCE.
  */
 bool cpu_reserve(struct cpu *c, size_t shared, size_t per_thread);
+#ifdef RUNNER /* it ends the program instead: callers need no way out */
+static inline bool cpu_reserved(struct cpu *c, size_t shared, size_t per_thread)
+{
+    cpu_reserve(c, shared, per_thread);
+    return true;
+}
+#define cpu_reserve(c, shared, per_thread) cpu_reserved(c, shared, per_thread)
+#endif
 
 /* The areas of the latest cpu_reserve, 64-byte aligned. */
 static inline float *cpu_shared(const struct cpu *c)

@@ -37,6 +37,7 @@ struct head_job {
     float inv;
 };
 
+#ifndef KERN_ONCE
 static void head_pack_task(void *ctx, size_t task, size_t thread)
 {
     const struct head_job *j = ctx;
@@ -49,6 +50,7 @@ static void head_pack_task(void *ctx, size_t task, size_t thread)
                dim, true, kb, cpu_min(TILE_NR, j->vn - v));
     }
 }
+#endif
 
 /* z[0..n) = cap * tanh(z/cap); t gets the tanh unless it is NULL. */
 static void head_softcap(float *z, float *t, size_t n, float cap, float inv)
@@ -83,6 +85,7 @@ static void head_row(const struct head_job *j, size_t r, float *z, size_t v, siz
     vec_fma(j->s + r, j->s + r, fade, part, 1, false);
 }
 
+#ifndef KERN_ONCE
 static void head_fwd_task(void *ctx, size_t task, size_t thread)
 {
     const struct head_job *j = ctx;
@@ -133,6 +136,7 @@ static void head_fwd(struct kern *k, const struct kern_head *a)
         cpu_parallel(j.cpu, head_fwd_task, &j, cpu_ceil_div(a->rows, j.rows));
     }
 }
+#endif
 
 #ifndef KERN_FORWARD_ONLY
 /* Rows of logits, for head_logits and for the backward. */

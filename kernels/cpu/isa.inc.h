@@ -11,7 +11,11 @@
 #include "kernels/cpu/vec.inc.h"
 
 #include "kernels/cpu/elem.inc.h"
+#ifdef KERN_ONCE
+#include "kernels/cpu/gemm_small.inc.h"
+#else
 #include "kernels/cpu/gemm.inc.h"
+#endif
 #include "kernels/cpu/rows.inc.h"
 #include "kernels/cpu/xsa.inc.h"
 #include "kernels/cpu/coef.inc.h"

@@ -125,7 +125,7 @@ static void combine_row(const struct kern_combine *a, size_t r)
         return;
     float rstd = rows_rstd(vec_dot(y, y, a->dim), a->dim, a->eps);
     vec_scale(a->n + at, y, a->gain * rstd, a->dim);
-    if (a->rstd)
+    if (KERN_SAVES && a->rstd)
         a->rstd[r] = rstd;
 }
 
@@ -255,7 +255,7 @@ static void qk_head(const struct kern_qk *a, size_t at, size_t head, const float
     }
     vec_scale(y + 2 * half, x + 2 * half, rstd, dim - 2 * half);
     vec_scale(y, y, gain, dim);
-    if (rstd_out)
+    if (KERN_SAVES && rstd_out)
         *rstd_out = rstd;
 }
 
@@ -268,7 +268,7 @@ static void qk_fwd_task(void *ctx, size_t task, size_t thread)
         size_t angle = (a->pos0 + row % a->t) * (a->rope_dims / 2);
         for (size_t h = 0; h < a->heads; h++)
             qk_head(a, (row * a->heads + h) * a->head_dim, h, a->cos + angle, a->sin + angle,
-                    a->rstd ? a->rstd + row * a->heads + h : NULL);
+                    KERN_SAVES && a->rstd ? a->rstd + row * a->heads + h : NULL);
     }
 }
 

@@ -20,6 +20,7 @@ struct slot_job {
     float *sums;           /* [groups][blocks][vocab] */
     size_t group0, groups; /* the groups of this call */
     size_t blocks;         /* of rows, in a group */
+    float *lse;            /* [groups][rows], or NULL */
     float inv;
 };
 
@@ -53,17 +54,47 @@ static void slot_fwd_task(void *ctx, size_t task, size_t thread)
         }
     }
     vec_lse(m, m, s, rows);
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) {
         a->nll[g * a->rows + r0 + r] = m[r] - head.hit[r];
+        if (KERN_SAVES && j->lse)
+            j->lse[g * a->rows + r0 + r] = m[r];
+    }
 }
 
-static void slot_fwd(struct kern *k, const struct kern_slot *a)
+static void slot_loss(struct kern *k, const struct kern_slot *a, float *lse)
 {
-    struct slot_job j = {.a = a, .cpu = k->impl, .blocks = rows_blocks(a->rows)};
+    struct slot_job j = {.a = a, .cpu = k->impl, .blocks = rows_blocks(a->rows), .lse = lse};
     j.inv = head_inv(a->cap);
     if (cpu_reserve(j.cpu, 0, HEAD_BLOCK + 3 * KERN_ROW_BLOCK))
         cpu_parallel(j.cpu, slot_fwd_task, &j, a->groups * j.blocks);
 }
+
+static void slot_fwd(struct kern *k, const struct kern_slot *a)
+{
+    slot_loss(k, a, NULL);
+}
+
+#ifdef KERN_ONCE
+/* A small build writes the logits of some rows at a time to memory: then the loss is that of SLOT
+ * without a shift. */
+static void head_fwd(struct kern *k, const struct kern_head *a)
+{
+    size_t most = cpu_min(HEAD_Z_ROWS, a->rows);
+    float *z = k->alloc(k, most * a->vocab * sizeof *z);
+    for (size_t r = 0; r < a->rows; r += most) {
+        struct kern_slot s = {.z = z,
+                              .target = a->target + r,
+                              .nll = a->nll + r,
+                              .groups = 1,
+                              .rows = cpu_min(most, a->rows - r),
+                              .vocab = a->vocab,
+                              .cap = a->cap};
+        linear_fwd(k, z, a->h + r * a->dim, a->w, s.rows, a->vocab, a->dim);
+        slot_loss(k, &s, KERN_SAVES && a->lse ? a->lse + r : NULL);
+    }
+    k->free(k, z);
+}
+#endif
 
 /* sum[0..vocab) += dz of one row; e and t are rows of scratch. */
 static void slot_row(const struct slot_job *j, float *sum, float *e, float *t, size_t g, size_t row)

@@ -43,6 +43,7 @@ static inline size_t pack_lanes(size_t j, size_t n)
     return j >= n ? 0 : n - j < 16 ? n - j : 16;
 }
 
+#ifndef KERN_ONCE
 /*
  * pack_a - a[m][k] with row stride lda; trans: stored [k][m] with row stride lda. Worth it when a
  * is transposed and large; otherwise tile_gemm_at does without.
@@ -54,17 +55,16 @@ static inline void pack_a(float *dst, const float *a, size_t lda, bool trans, si
         for (size_t i = 0; i < m; i += TILE_MR) {
             size_t mr = m - i < TILE_MR ? m - i : TILE_MR;
             float *to = dst + i * k + p * TILE_MR;
-#ifndef KERN_ONCE
             if (trans) {
                 __builtin_prefetch(a + (p + PACK_AHEAD) * lda + i);
                 v16_store_n(to, v16_load_n(a + p * lda + i, mr), TILE_MR);
                 continue;
             }
-#endif
             for (size_t r = 0; r < TILE_MR; r++)
                 to[r] = r < mr ? trans ? a[p * lda + i + r] : a[(i + r) * lda + p] : 0;
         }
 }
+#endif
 
 #ifdef KERN_ONCE
 /* The same as below by squares of 4 x 4, for which every x86-64 processor has instructions. */
@@ -118,6 +118,41 @@ static inline void pack_b(float *dst, const float *b, size_t ldb, bool trans, si
 }
 #endif
 
+#ifdef KERN_ONCE
+/*
+ * tile_gemm_at - t->c[m][n] = or += a b, with b in panels. The last rows share a tile with those
+ * above, which are computed once more and dropped; where there are fewer than a tile has, each is
+ * all the rows of one.
+ */
+static __attribute__((noinline)) void tile_gemm_at(const struct cpu_tile *t, size_t m, size_t n)
+{
+    size_t step = m < TILE_MR ? 1 : TILE_MR;
+    for (size_t i = 0; i < m; i += step)
+        for (size_t j = 0; j < n; j += TILE_NR) {
+            size_t rows = cpu_min(step, m - i), cols = cpu_min(TILE_NR, n - j);
+            float edge[TILE_MR * TILE_NR], *c = t->c + i * t->ldc + j, *to = edge;
+            struct cpu_tile x = *t;
+            x.a += (i + rows - step) * t->rs;
+            x.b += j * t->k;
+            x.c = c;
+            if (step == 1)
+                x.rs = 0;
+            if (rows + cols == TILE_MR + TILE_NR) {
+                tile_micro(&x);
+                continue;
+            }
+            x.c = edge;
+            x.ldc = TILE_NR;
+            memset(edge, 0, sizeof edge);
+            to += (step - rows) * TILE_NR;
+            for (size_t r = 0; r < rows; r++)
+                memcpy(to + r * TILE_NR, c + r * t->ldc, cols * sizeof *c);
+            tile_micro(&x);
+            for (size_t r = 0; r < rows; r++)
+                memcpy(c + r * t->ldc, to + r * TILE_NR, cols * sizeof *c);
+        }
+}
+#else
 /*
  * One row of tiles: m <= TILE_MR rows of c exist, a has all TILE_MR. The panels of b are `panel`
  * floats apart. Tiles that are not whole are computed beside c.
@@ -169,5 +204,7 @@ static inline void tile_gemm(float *c, size_t ldc, const float *pa, const float 
         tile_row(c + i * ldc, ldc, pa + i * k, 1, TILE_MR, pb, TILE_NR * k,
                  m - i < TILE_MR ? m - i : TILE_MR, n, k, accumulate);
 }
+
+#endif
 
 #endif

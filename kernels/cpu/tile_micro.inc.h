@@ -37,30 +37,82 @@ enum { TILE_MR = 4, TILE_NR = 16, TILE_ROWS = TILE_MR, TILE_COLS = TILE_NR };
 
 #if defined(KERN_ONCE)
 
-static void tile_micro(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
-                       size_t ldb, size_t k, bool accumulate)
+/* One full tile. */
+static void tile_micro(const struct cpu_tile *t)
 {
     if (cpu_level == 2)
-        cpu_micro_avx512(c, ldc, a, rs, cs, b, ldb, k, accumulate);
+        cpu_micro_avx512(t);
     else if (cpu_level)
-        cpu_micro_avx2(c, ldc, a, rs, cs, b, ldb, k, accumulate);
+        cpu_micro_avx2(t);
     else
-        cpu_micro_portable(c, ldc, a, rs, cs, b, ldb, k, accumulate);
+        cpu_micro_portable(t);
 }
 
 #elif defined(V16_ONE)
 
 /* A tile as below, in the order that keeps many elements on the way at once. */
-TILE_FN void tile_micro(float *c, size_t ldc, const float *a, size_t rs, size_t cs, const float *b,
-                        size_t ldb, size_t k, bool accumulate)
+void tile_micro(const struct cpu_tile *t)
 {
-    for (size_t i = 0; i < TILE_MR; i++, a += rs, c += ldc) {
-        if (!accumulate)
-            memset(c, 0, TILE_NR * sizeof *c);
-        for (size_t p = 0; p < k; p++)
-            for (size_t j = 0; j < TILE_NR; j++)
-                c[j] = s_fma(a[p * cs], b[p * ldb + j], c[j]);
+    for (size_t i = 0; i < TILE_MR; i++)
+        for (size_t p = 0; p < t->k; p++)
+            for (size_t j = 0; j < TILE_NR; j++) {
+                float *c = t->c + i * t->ldc + j, from = p || t->keep ? *c : 0;
+                *c = s_fma(t->a[i * t->rs + p * t->cs], t->b[p * t->ldb + j], from);
+            }
+}
+
+#elif defined(KERN_SMALL)
+
+enum { TILE_NV = TILE_COLS / V16_LANES, TILE_GROUP = 5, TILE_AHEAD = 16 }; /* as below */
+
+/* The tile_pass below in less code: c is read in any case and masked, and pointers walk from row to
+ * row; the empty asm keeps the compiler from computing each row's by itself. */
+static void tile_pass(const struct cpu_tile *t, float *c, const float *a, const float *b)
+{
+    size_t ldc = t->ldc, rs = t->rs, cs = t->cs, ldb = t->ldb;
+    v16 acc[TILE_ROWS][TILE_NV], keep = v16_set1(s_from_bits(t->keep));
+    float *at = c;
+#pragma GCC unroll 14
+    for (size_t i = 0; i < TILE_ROWS; i++, at += ldc) {
+        __asm__("" : "+r"(at));
+#pragma GCC unroll 2
+        for (size_t j = 0; j < TILE_NV; j++)
+            acc[i][j] = v16_and(v16_load(at + V16_LANES * j), keep);
     }
+    const float *g0 = a, *g1 = a + TILE_GROUP * rs, *g2 = a + 2 * TILE_GROUP * rs;
+    for (size_t p = t->k; p; p--, g0 += cs, g1 += cs, g2 += cs, b += ldb) {
+        v16 bv[TILE_NV];
+        __asm__("" : "+r"(g0), "+r"(g1), "+r"(g2));
+#pragma GCC unroll 2
+        for (size_t j = 0; j < TILE_NV; j++) {
+            bv[j] = v16_load(b + V16_LANES * j);
+            __builtin_prefetch(b + V16_LANES * j + TILE_AHEAD * ldb);
+        }
+#pragma GCC unroll 14
+        for (size_t i = 0; i < TILE_ROWS; i++) {
+            const float *g = i < TILE_GROUP ? g0 : i < 2 * TILE_GROUP ? g1 : g2;
+            v16 x = v16_set1(g[i % TILE_GROUP * rs]);
+#pragma GCC unroll 2
+            for (size_t j = 0; j < TILE_NV; j++)
+                acc[i][j] = v16_fma(x, bv[j], acc[i][j]);
+        }
+    }
+#pragma GCC unroll 14
+    for (size_t i = 0; i < TILE_ROWS; i++, c += ldc) {
+        __asm__("" : "+r"(c));
+#pragma GCC unroll 2
+        for (size_t j = 0; j < TILE_NV; j++)
+            v16_store(c + V16_LANES * j, acc[i][j]);
+    }
+}
+
+/* One full tile. */
+void tile_micro(const struct cpu_tile *t)
+{
+    for (size_t i = 0; i < TILE_MR; i += TILE_ROWS)
+        for (size_t j = 0; j < TILE_NR; j += TILE_COLS)
+            tile_pass(t, t->c + i * t->ldc + j, t->a + i * t->rs, t->b + j);
+    V16_LEAVE();
 }
 
 #else

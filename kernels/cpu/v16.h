@@ -186,6 +186,10 @@ V16_FN __m256 v16_hi8(v16 a)
 {
     return _mm512_extractf32x8_ps(a, 1);
 }
+V16_FN v16 v16_and(v16 a, v16 mask)
+{
+    return _mm512_and_ps(a, mask);
+}
 V16_FN v16 v16_abs(v16 a)
 {
     return _mm512_abs_ps(a);
@@ -400,6 +404,10 @@ V16_FN v16 v16_min(v16 a, v16 b)
 V16_FN v16 v16_sel_gt(v16 a, v16 b, v16 x, v16 y)
 {
     return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_GT_OQ));
+}
+V16_FN v16 v16_and(v16 a, v16 mask)
+{
+    return _mm256_and_ps(a, mask);
 }
 V16_FN v16 v16_abs(v16 a)
 {

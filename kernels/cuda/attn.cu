@@ -10,41 +10,12 @@
  * Tiles lie in shared memory row by row as [row][DIM + 8]: the 16 bytes beside each row put the
  * eight rows of a matrix that ldmatrix reads into different banks.
  *
- * Fragments of mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16"): with r = lane/4 and
- * c = 2*(lane%4), a thread has of the 16 x 8 result rows r and r+8, columns c and c+1; two results
- * side by side are, rounded to bf16, the 16 x 16 left operand of the next product.
+ * Two results of mma side by side are, rounded to bf16, the 16 x 16 left operand of the next
+ * product (device.cuh has the places of a matrix that each lane holds).
  */
 #include "kernels/cuda/cuda.cuh"
 
 enum { KEYS = 64, ROWS = 64, WARPS = 4, THREADS = WARPS * CUDA_WARP, PAD = 8 };
-
-static __device__ inline unsigned shared_at(const void *p)
-{
-    return (unsigned)__cvta_generic_to_shared(p);
-}
-
-static __device__ inline void ldmatrix(unsigned r[4], const bf16 *p)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_at(p)));
-}
-
-static __device__ inline void ldmatrix_trans(unsigned r[4], const bf16 *p)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_at(p)));
-}
-
-/* c += a b */
-static __device__ inline void mma(float c[4], const unsigned a[4], unsigned b0, unsigned b1)
-{
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, "
-                 "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 
 static __device__ inline unsigned pack2(float x, float y)
 {
@@ -172,7 +143,7 @@ static const float LOG2E = 1.44269504f;
 
 template <int DIM> __global__ static void __launch_bounds__(THREADS) fwd_kernel(const kern_attn a)
 {
-    extern __shared__ __align__(16) bf16 tiles[];
+    CUDA_DYNAMIC_SHARED(bf16, tiles);
     constexpr int LD = DIM + PAD;
     bf16 *tq = tiles, *tk = tq + ROWS * LD, *tv = tk + KEYS * LD;
     size_t j0 = (gridDim.x - 1 - blockIdx.x) * (size_t)ROWS, h = blockIdx.y, b = blockIdx.z;
@@ -257,7 +228,7 @@ __global__ static void dot_kernel(const kern_attn a, float *d)
 template <int DIM, int QB>
 __global__ static void __launch_bounds__(THREADS) dkv_kernel(const kern_attn a, const float *dot)
 {
-    extern __shared__ __align__(16) bf16 tiles[];
+    CUDA_DYNAMIC_SHARED(bf16, tiles);
     constexpr int LD = DIM + PAD;
     __shared__ float lse[QB], d[QB];
     bf16 *tk = tiles, *tv = tk + KEYS * LD, *tq = tv + KEYS * LD, *tg = tq + QB * LD;
@@ -306,7 +277,7 @@ __global__ static void __launch_bounds__(THREADS) dkv_kernel(const kern_attn a, 
 template <int DIM>
 __global__ static void __launch_bounds__(THREADS) dq_kernel(const kern_attn a, const float *dot)
 {
-    extern __shared__ __align__(16) bf16 tiles[];
+    CUDA_DYNAMIC_SHARED(bf16, tiles);
     constexpr int LD = DIM + PAD;
     bf16 *tq = tiles, *tg = tq + ROWS * LD, *tk = tg + ROWS * LD, *tv = tk + KEYS * LD;
     size_t j0 = (gridDim.x - 1 - blockIdx.x) * (size_t)ROWS, h = blockIdx.y, b = blockIdx.z;
@@ -357,10 +328,9 @@ static size_t tile_bytes(size_t rows, size_t dim)
 template <typename Kernel>
 static bool with_shared(struct cuda *c, Kernel kernel, size_t bytes, const char *what)
 {
-    return cuda_ok(c,
-                   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                        (int)bytes),
-                   what);
+    return cuda_ok(
+        c, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+        what);
 }
 
 template <int DIM> static void fwd(struct cuda *c, const struct kern_attn *a)
@@ -369,7 +339,7 @@ template <int DIM> static void fwd(struct cuda *c, const struct kern_attn *a)
     dim3 grid(cuda_blocks(a->tq, ROWS), (unsigned)a->heads, (unsigned)a->batch);
     if (!with_shared(c, fwd_kernel<DIM>, shared, "attn_fwd"))
         return;
-    fwd_kernel<DIM><<<grid, THREADS, shared, c->stream>>>(*a);
+    CUDA_LAUNCH(fwd_kernel<DIM>, grid, THREADS, shared, c->stream, *a);
     cuda_launched(c, "attn_fwd");
 }
 
@@ -385,11 +355,11 @@ template <int DIM, int QB> static void bwd(struct cuda *c, const struct kern_att
     float *dot = cuda_temp<float>(c, units, "attn_bwd");
     if (!dot)
         return;
-    dot_kernel<<<cuda_blocks(units, 8), 8 * CUDA_WARP, 0, c->stream>>>(*a, dot);
+    CUDA_LAUNCH(dot_kernel, cuda_blocks(units, 8), 8 * CUDA_WARP, 0, c->stream, *a, dot);
     cuda_launched(c, "attn_bwd");
-    dkv_kernel<DIM, QB><<<grid_kv, THREADS, shared_kv, c->stream>>>(*a, dot);
+    CUDA_LAUNCH((dkv_kernel<DIM, QB>), grid_kv, THREADS, shared_kv, c->stream, *a, dot);
     cuda_launched(c, "attn_bwd");
-    dq_kernel<DIM><<<grid_q, THREADS, shared_q, c->stream>>>(*a, dot);
+    CUDA_LAUNCH(dq_kernel<DIM>, grid_q, THREADS, shared_q, c->stream, *a, dot);
     cuda_launched(c, "attn_bwd");
     cuda_done(c, dot);
 }
@@ -397,9 +367,10 @@ template <int DIM, int QB> static void bwd(struct cuda *c, const struct kern_att
 static bool fits(struct cuda *c, const struct kern_attn *a)
 {
     if (a->head_dim > 128 || a->heads > 65535 || a->batch > 65535)
-        err_set(&c->failed, ERR_USAGE,
-                "CUDA attention: heads of %zu, %zu of them, %zu sequences; at most 128, 65535, 65535",
-                a->head_dim, a->heads, a->batch);
+        err_set(
+            &c->failed, ERR_USAGE,
+            "CUDA attention: heads of %zu, %zu of them, %zu sequences; at most 128, 65535, 65535",
+            a->head_dim, a->heads, a->batch);
     return c->failed.code == ERR_OK && a->batch && a->tq;
 }
 

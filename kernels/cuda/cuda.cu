@@ -16,16 +16,30 @@ bool cuda_ok(struct cuda *c, cudaError_t status, const char *what)
 
 void *cuda_temp_bytes(struct cuda *c, size_t bytes, const char *what)
 {
+    struct cuda_room *r = &c->room;
+    size_t size = bytes ? (bytes + 255) / 256 * 256 : 256;
     void *p = NULL;
-    if (!cuda_ok(c, cudaMallocAsync(&p, bytes ? bytes : 1, c->stream), what))
+    if (size <= r->size - r->used && r->base) {
+        p = r->base + r->used;
+        r->used += size;
+    } else if (!cuda_ok(c, cudaMallocAsync(&p, bytes ? bytes : 1, c->stream), what)) {
         return NULL;
+    }
+    r->live++;
+    r->want += size;
+    r->most = r->want > r->most ? r->want : r->most;
     return p;
 }
 
 void cuda_done(struct cuda *c, void *temp)
 {
-    if (temp)
+    struct cuda_room *r = &c->room;
+    if (!temp)
+        return;
+    if (!r->base || (char *)temp < r->base || (char *)temp >= r->base + r->size)
         cuda_ok(c, cudaFreeAsync(temp, c->stream), "temporary memory");
+    if (--r->live == 0)
+        r->used = r->want = 0;
 }
 
 static void *cuda_alloc(struct kern *k, size_t bytes)
@@ -40,7 +54,9 @@ static void *cuda_alloc(struct kern *k, size_t bytes)
 
 static void cuda_free(struct kern *k, void *p)
 {
-    cuda_done(cuda_of(k), p);
+    struct cuda *c = cuda_of(k);
+    if (p)
+        cuda_ok(c, cudaFreeAsync(p, c->stream), "free");
 }
 
 /* The source may change as soon as this returns: from pageable memory the driver has then copied
@@ -76,7 +92,14 @@ static enum err_code cuda_sync(struct kern *k, struct err *e)
 static void cuda_close(struct kern *k)
 {
     struct cuda *c = cuda_of(k);
+    if (c->stream)
+        cudaStreamSynchronize(c->stream);
     lt_close(c->lt);
+#ifndef RUNNER
+    queue_close(c->queue);
+#endif
+    if (c->room.base)
+        cudaFree(c->room.base);
     if (c->stream)
         cudaStreamDestroy(c->stream);
     free((char *)(uintptr_t)k->name);
@@ -118,8 +141,21 @@ static enum err_code open_device(struct kern *k, struct cuda *c, struct err *e)
         return err_nomem(e, "name", 32);
     snprintf(name, 32, "cuda sm_%d%d", prop.major, prop.minor);
     k->name = name;
+#ifndef RUNNER
+    k->memory = prop.totalGlobalMem;
+    enum err_code rc = queue_open(&c->queue, e);
+    if (rc != ERR_OK)
+        return rc;
+#endif
     return lt_open(&c->lt, e);
 }
+
+#ifndef RUNNER
+extern "C" void *kern_cuda_stream(struct kern *k)
+{
+    return cuda_of(k)->stream;
+}
+#endif
 
 extern "C" enum err_code kern_cuda(struct kern **out, int device, struct err *e)
 {
@@ -152,6 +188,10 @@ extern "C" enum err_code kern_cuda(struct kern **out, int device, struct err *e)
     cuda_fill_head(k);
     cuda_fill_slot(k);
     cuda_fill_optim(k);
+#ifndef RUNNER
+    cuda_fill_queue(k);
+    cuda_fill_train(k);
+#endif
     *out = k;
     return ERR_OK;
 }

@@ -2,9 +2,9 @@
  * cuda.cuh - what the files of the CUDA backend share: its state, errors, temporary memory, and the
  * few device functions that more than one kernel needs.
  *
- * Everything runs on one stream, in order. Temporary memory comes from the stream's own pool and
- * goes back in stream order, so nothing here waits for the device. The first failure is kept and
- * reported by k->sync.
+ * Everything runs on one stream, in order. Temporary memory comes from one block or from the
+ * stream's own pool and goes back in stream order, so nothing here waits for the device. The first
+ * failure is kept and reported by k->sync.
  *
  * No kernel uses float atomics: every sum has one fixed order, so a run gives the same bits as the
  * run before on the same device. They are not the bits of the CPU: matrix products and attention
@@ -13,11 +13,10 @@
 #ifndef KERNELS_CUDA_CUDA_CUH
 #define KERNELS_CUDA_CUDA_CUH
 
-#include <cuda_bf16.h>
-#include <cuda_runtime.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/cuda/device.cuh"
 extern "C" {
 #include "kernels/kernels.h"
 }
@@ -26,10 +25,27 @@ typedef __nv_bfloat16 bf16;
 
 struct lt; /* cuBLASLt and what it remembers: linear.cu */
 
+struct queue; /* of uploads, and tapes: queue.cu */
+
+/*
+ * Temporary memory. A piece is given back before the operation that took it returns, and all
+ * operations run one after the other: so pieces are cut from the block one behind the other, and
+ * when the last one is back the whole block is free again. What does not fit comes from the pool.
+ * Nobody has a block before the first tape is recorded.
+ */
+struct cuda_room {
+    char *base; /* NULL, or on a multiple of 256 */
+    size_t size, used;
+    size_t live;       /* pieces not given back yet, wherever they come from */
+    size_t want, most; /* bytes of these, and the most at any time */
+};
+
 struct cuda {
     int device;
     cudaStream_t stream;
     struct lt *lt;
+    struct queue *queue;
+    struct cuda_room room;
     struct err failed; /* the first failure since the last sync */
 };
 
@@ -77,10 +93,14 @@ void cuda_colsum(struct cuda *c, float *out, const float *x, size_t rows, size_t
 /* y[n] = x[n] as bf16, to nearest even. */
 void cuda_to_bf16(struct cuda *c, bf16 *y, const float *x, size_t n);
 
+/* The n weights at w as bf16, on a multiple of 256 bytes, when they are held (kernels.h); else
+ * NULL. */
+const bf16 *cuda_held(struct cuda *c, const float *w, size_t n);
+
 /*
- * cuda_matmul - c[batch][m][n] = alpha * op(a) op(b) + beta * d, all row-major and dense, fp32 sums.
- * op(a) is [m][k], stored [k][m] when ta; op(b) is [k][n], stored [n][k] when tb. a and b are both
- * bf16 or both fp32; c and d are of one type, either. d may be c; with beta 0 it is not read.
+ * cuda_matmul - c[batch][m][n] = alpha * op(a) op(b) + beta * d, all row-major and dense, fp32
+ * sums. op(a) is [m][k], stored [k][m] when ta; op(b) is [k][n], stored [n][k] when tb. a and b are
+ * both bf16 or both fp32; c and d are of one type, either. d may be c; with beta 0 it is not read.
  */
 enum cuda_type { CUDA_F32, CUDA_BF16 };
 struct cuda_matmul {
@@ -93,8 +113,20 @@ struct cuda_matmul {
 };
 void cuda_matmul(struct cuda *c, const struct cuda_matmul *a);
 
+/* cuda_matmul_own - the same by kernels of this project (matmul.cu), which is what cuda_matmul does
+ * where cuBLASLt is not. */
+void cuda_matmul_own(struct cuda *c, const struct cuda_matmul *a);
+
+/* cuda_matmul_onto - c += op(a) op(b) in fp32, whatever c's address (alpha, beta and d are not
+ * read): gradients of matrices lie behind those of single numbers, on no multiple of 16 bytes. */
+void cuda_matmul_onto(struct cuda *c, const struct cuda_matmul *a);
+
 enum err_code lt_open(struct lt **out, struct err *e);
 void lt_close(struct lt *lt);
+
+/* Accepts NULL. Nothing may be queued any more. */
+enum err_code queue_open(struct queue **out, struct err *e);
+void queue_close(struct queue *q);
 
 /* The entries of struct kern, a file each; every function fills its own. */
 void cuda_fill_rows(struct kern *k);
@@ -104,6 +136,8 @@ void cuda_fill_attn(struct kern *k);
 void cuda_fill_head(struct kern *k);
 void cuda_fill_slot(struct kern *k);
 void cuda_fill_optim(struct kern *k);
+void cuda_fill_queue(struct kern *k);
+void cuda_fill_train(struct kern *k);
 
 /* ---- device functions ---- */
 

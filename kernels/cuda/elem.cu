@@ -10,21 +10,25 @@ enum { THREADS = 256 };
     for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < (n);                        \
          i += (size_t)gridDim.x * blockDim.x)
 
-__global__ static void to_bf16_kernel(bf16 *y, const float *x, size_t n)
+/* The first `quads` fours at once, the rest one by one. */
+__global__ static void to_bf16_kernel(bf16 *y, const float *x, size_t n, size_t quads)
 {
-    EACH(i, n / 4)
+    EACH(i, quads)
     {
         float4 v = ((const float4 *)x)[i];
         ((__nv_bfloat162 *)y)[2 * i] = __floats2bfloat162_rn(v.x, v.y);
         ((__nv_bfloat162 *)y)[2 * i + 1] = __floats2bfloat162_rn(v.z, v.w);
     }
-    if (blockIdx.x == 0 && threadIdx.x < n % 4)
-        y[n / 4 * 4 + threadIdx.x] = __float2bfloat16_rn(x[n / 4 * 4 + threadIdx.x]);
+    EACH(i, n - 4 * quads) y[4 * quads + i] = __float2bfloat16_rn(x[4 * quads + i]);
 }
 
 void cuda_to_bf16(struct cuda *c, bf16 *y, const float *x, size_t n)
 {
-    to_bf16_kernel<<<cuda_grid(n / 4 + 1, THREADS), THREADS, 0, c->stream>>>(y, x, n);
+    /* Weights lie behind single numbers in their block, on no multiple of 16 bytes. */
+    bool aligned = (uintptr_t)x % sizeof(float4) == 0 && (uintptr_t)y % 8 == 0;
+    size_t quads = aligned ? n / 4 : 0;
+    CUDA_LAUNCH(to_bf16_kernel, cuda_grid(aligned ? quads + 1 : n, THREADS), THREADS, 0, c->stream,
+                y, x, n, quads);
     cuda_launched(c, "to_bf16");
 }
 
@@ -32,8 +36,8 @@ void cuda_to_bf16(struct cuda *c, bf16 *y, const float *x, size_t n)
 
 enum { SUM_COLS = 32, SUM_LANES = 8, SUM_ROWS = 256 };
 
-/* part[block of SUM_ROWS rows][cols]; or, with add, out[cols] += the sum of all rows. A thread takes
- * rows y, y + 8, ... of its column; the eight are added in ascending order. */
+/* part[block of SUM_ROWS rows][cols]; or, with add, out[cols] += the sum of all rows. A thread
+ * takes rows y, y + 8, ... of its column; the eight are added in ascending order. */
 __global__ static void colsum_kernel(float *out, const float *x, size_t rows, size_t cols,
                                      size_t stride, size_t per, bool add)
 {
@@ -70,14 +74,15 @@ void cuda_colsum(struct cuda *c, float *out, const float *x, size_t rows, size_t
         if (!part)
             return;
         grid.y = (unsigned)blocks;
-        colsum_kernel<<<grid, threads, 0, c->stream>>>(part, x, rows, cols, stride, per, false);
+        CUDA_LAUNCH(colsum_kernel, grid, threads, 0, c->stream, part, x, rows, cols, stride, per,
+                    false);
         cuda_launched(c, "colsum");
         x = part;
         rows = blocks;
         stride = cols;
         grid.y = 1;
     }
-    colsum_kernel<<<grid, threads, 0, c->stream>>>(out, x, rows, cols, stride, rows, true);
+    CUDA_LAUNCH(colsum_kernel, grid, threads, 0, c->stream, out, x, rows, cols, stride, rows, true);
     cuda_launched(c, "colsum");
     cuda_done(c, part);
 }
@@ -92,7 +97,7 @@ __global__ static void mul_kernel(float *dx, const float *dy, const float *f, si
 static void mul(struct kern *k, float *dx, const float *dy, const float *f, size_t n)
 {
     struct cuda *c = cuda_of(k);
-    mul_kernel<<<cuda_grid(n, THREADS), THREADS, 0, c->stream>>>(dx, dy, f, n);
+    CUDA_LAUNCH(mul_kernel, cuda_grid(n, THREADS), THREADS, 0, c->stream, dx, dy, f, n);
     cuda_launched(c, "mul");
 }
 
@@ -104,7 +109,7 @@ __global__ static void add_kernel(float *y, const float *x, size_t n)
 static void add(struct kern *k, float *y, const float *x, size_t n)
 {
     struct cuda *c = cuda_of(k);
-    add_kernel<<<cuda_grid(n, THREADS), THREADS, 0, c->stream>>>(y, x, n);
+    CUDA_LAUNCH(add_kernel, cuda_grid(n, THREADS), THREADS, 0, c->stream, y, x, n);
     cuda_launched(c, "add");
 }
 
@@ -116,7 +121,7 @@ __global__ static void axpby_kernel(float *y, const float *x, size_t n, float a,
 static void axpby(struct kern *k, float *y, const float *x, size_t n, float a, float b)
 {
     struct cuda *c = cuda_of(k);
-    axpby_kernel<<<cuda_grid(n, THREADS), THREADS, 0, c->stream>>>(y, x, n, a, b);
+    CUDA_LAUNCH(axpby_kernel, cuda_grid(n, THREADS), THREADS, 0, c->stream, y, x, n, a, b);
     cuda_launched(c, "axpby");
 }
 
@@ -133,7 +138,7 @@ __global__ static void round_bf16_kernel(float *x, size_t n)
 static void round_bf16(struct kern *k, float *x, size_t n)
 {
     struct cuda *c = cuda_of(k);
-    round_bf16_kernel<<<cuda_grid(n, THREADS), THREADS, 0, c->stream>>>(x, n);
+    CUDA_LAUNCH(round_bf16_kernel, cuda_grid(n, THREADS), THREADS, 0, c->stream, x, n);
     cuda_launched(c, "round_bf16");
 }
 
@@ -149,8 +154,8 @@ static void embed_fwd(struct kern *k, float *y, const float *table, const uint16
                       size_t rows, size_t dim)
 {
     struct cuda *c = cuda_of(k);
-    embed_fwd_kernel<<<cuda_grid(rows * dim, THREADS), THREADS, 0, c->stream>>>(y, table, ids, rows,
-                                                                               dim);
+    CUDA_LAUNCH(embed_fwd_kernel, cuda_grid(rows * dim, THREADS), THREADS, 0, c->stream, y, table,
+                ids, rows, dim);
     cuda_launched(c, "embed_fwd");
 }
 
@@ -195,7 +200,8 @@ static void embed_bwd(struct kern *k, float *dtable, const float *dy, const uint
                       size_t rows, size_t dim, size_t vocab)
 {
     struct cuda *c = cuda_of(k);
-    embed_bwd_kernel<<<(unsigned)vocab, THREADS, 0, c->stream>>>(dtable, dy, ids, rows, dim);
+    CUDA_LAUNCH(embed_bwd_kernel, (unsigned)vocab, THREADS, 0, c->stream, dtable, dy, ids, rows,
+                dim);
     cuda_launched(c, "embed_bwd");
 }
 
@@ -211,7 +217,8 @@ static void take(struct kern *k, float *y, const float *x, size_t batch, size_t 
 {
     struct cuda *c = cuda_of(k);
     size_t n = batch * (t - from) * dim;
-    take_kernel<<<cuda_grid(n, THREADS), THREADS, 0, c->stream>>>(y, x, batch, t, from, dim);
+    CUDA_LAUNCH(take_kernel, cuda_grid(n, THREADS), THREADS, 0, c->stream, y, x, batch, t, from,
+                dim);
     cuda_launched(c, "take");
 }
 
@@ -224,7 +231,8 @@ static void shift_fwd(struct kern *k, float *y, const float *x, size_t batch, si
 {
     struct cuda *c = cuda_of(k);
     size_t n = batch * t * dim;
-    shift_fwd_kernel<<<cuda_grid(n, THREADS), THREADS, 0, c->stream>>>(y, x, batch * t, t, dim);
+    CUDA_LAUNCH(shift_fwd_kernel, cuda_grid(n, THREADS), THREADS, 0, c->stream, y, x, batch * t, t,
+                dim);
     cuda_launched(c, "shift_fwd");
 }
 
@@ -243,8 +251,8 @@ static void shift_bwd(struct kern *k, float *dx, const float *dy, size_t batch, 
 {
     struct cuda *c = cuda_of(k);
     size_t n = batch * t * dim;
-    shift_bwd_kernel<<<cuda_grid(n, THREADS), THREADS, 0, c->stream>>>(dx, dy, batch * t, t, dim,
-                                                                      add);
+    CUDA_LAUNCH(shift_bwd_kernel, cuda_grid(n, THREADS), THREADS, 0, c->stream, dx, dy, batch * t,
+                t, dim, add);
     cuda_launched(c, "shift_bwd");
 }
 
@@ -267,7 +275,7 @@ __global__ static void coef_fwd_kernel(const struct kern_coef a)
 static void coef_fwd(struct kern *k, const struct kern_coef *a)
 {
     struct cuda *c = cuda_of(k);
-    coef_fwd_kernel<<<1, THREADS, 0, c->stream>>>(*a);
+    CUDA_LAUNCH(coef_fwd_kernel, 1, THREADS, 0, c->stream, *a);
     cuda_launched(c, "coef_fwd");
 }
 
@@ -304,7 +312,7 @@ __global__ static void coef_bwd_kernel(const struct kern_coef a)
 static void coef_bwd(struct kern *k, const struct kern_coef *a)
 {
     struct cuda *c = cuda_of(k);
-    coef_bwd_kernel<<<1, THREADS, 0, c->stream>>>(*a);
+    CUDA_LAUNCH(coef_bwd_kernel, 1, THREADS, 0, c->stream, *a);
     cuda_launched(c, "coef_bwd");
 }
 

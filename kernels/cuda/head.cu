@@ -32,8 +32,8 @@ __global__ static void loss_kernel(const float *z, const uint16_t *target, float
 }
 
 /* dz = (exp(l - lse) - [v = target]) * (1 - (l/cap)^2) * scale */
-__global__ static void dz_kernel(bf16 *dz, const float *z, const uint16_t *target,
-                                 const float *lse, size_t vocab, float cap, float inv, float scale)
+__global__ static void dz_kernel(bf16 *dz, const float *z, const uint16_t *target, const float *lse,
+                                 size_t vocab, float cap, float inv, float scale)
 {
     const float *row = z + blockIdx.x * vocab;
     bf16 *to = dz + blockIdx.x * vocab;
@@ -49,8 +49,9 @@ __global__ static void dz_kernel(bf16 *dz, const float *z, const uint16_t *targe
 struct head_work {
     size_t chunk; /* rows at a time */
     float inv;
-    float *z;        /* [chunk][vocab] */
+    float *z;         /* [chunk][vocab] */
     bf16 *h, *w, *dz; /* [rows][dim], [vocab][dim], [chunk][vocab], backward only */
+    const bf16 *w16;  /* w, or where the weights are held */
 };
 
 static bool head_open(struct cuda *c, const struct kern_head *a, struct head_work *j, bool backward)
@@ -60,12 +61,16 @@ static bool head_open(struct cuda *c, const struct kern_head *a, struct head_wor
     j->inv = a->cap == 0.0f ? 0.0f : 1.0f / a->cap;
     j->z = cuda_temp<float>(c, j->chunk * a->vocab, "head: logits of a chunk");
     j->h = cuda_temp<bf16>(c, a->rows * a->dim, "head");
-    j->w = cuda_temp<bf16>(c, a->vocab * a->dim, "head");
+    j->w16 = cuda_held(c, a->w, a->vocab * a->dim);
+    j->w = j->w16 ? NULL : cuda_temp<bf16>(c, a->vocab * a->dim, "head");
     j->dz = backward ? cuda_temp<bf16>(c, j->chunk * a->vocab, "head: gradients of a chunk") : NULL;
-    if (!j->z || !j->h || !j->w || (backward && !j->dz))
+    if (!j->z || !j->h || (!j->w && !j->w16) || (backward && !j->dz))
         return false;
     cuda_to_bf16(c, j->h, a->h, a->rows * a->dim);
-    cuda_to_bf16(c, j->w, a->w, a->vocab * a->dim);
+    if (!j->w16) {
+        cuda_to_bf16(c, j->w, a->w, a->vocab * a->dim);
+        j->w16 = j->w;
+    }
     return true;
 }
 
@@ -81,9 +86,9 @@ static void head_close(struct cuda *c, struct head_work *j)
 static void head_z(struct cuda *c, const struct kern_head *a, const struct head_work *j, size_t r0,
                    size_t n)
 {
-    const struct cuda_matmul p = {
-        CUDA_BF16, CUDA_F32, j->h + r0 * a->dim, j->w, NULL, j->z, 1, n, a->vocab, a->dim,
-        false,     true,     1.0f,               0.0f};
+    const struct cuda_matmul p = {CUDA_BF16, CUDA_F32, j->h + r0 * a->dim, j->w16, NULL,  j->z,
+                                  1,         n,        a->vocab,           a->dim, false, true,
+                                  1.0f,      0.0f};
     cuda_matmul(c, &p);
 }
 
@@ -102,15 +107,15 @@ static void head_fwd(struct kern *k, const struct kern_head *a)
     for (size_t r0 = 0, n; ok && r0 < a->rows; r0 += n) {
         n = head_rows(a, &j, r0);
         head_z(c, a, &j, r0, n);
-        loss_kernel<<<(unsigned)n, THREADS, 0, c->stream>>>(j.z, a->target + r0, a->nll + r0,
-                                                            a->lse ? a->lse + r0 : NULL, a->vocab,
-                                                            a->cap, j.inv);
+        CUDA_LAUNCH(loss_kernel, (unsigned)n, THREADS, 0, c->stream, j.z, a->target + r0,
+                    a->nll + r0, a->lse ? a->lse + r0 : NULL, a->vocab, a->cap, j.inv);
         cuda_launched(c, "head_fwd");
     }
     head_close(c, &j);
 }
 
-static void head_bwd(struct kern *k, const struct kern_head *a)
+/* With `losses`, nll and lse are computed on the way, from the same logits. */
+static void backward(struct kern *k, const struct kern_head *a, bool losses)
 {
     struct cuda *c = cuda_of(k);
     struct head_work j = {};
@@ -120,23 +125,37 @@ static void head_bwd(struct kern *k, const struct kern_head *a)
     for (size_t r0 = 0, n; ok && r0 < a->rows; r0 += n) {
         n = head_rows(a, &j, r0);
         head_z(c, a, &j, r0, n);
-        dz_kernel<<<(unsigned)n, THREADS, 0, c->stream>>>(j.dz, j.z, a->target + r0, a->lse + r0,
-                                                          a->vocab, a->cap, j.inv, a->gscale);
+        if (losses)
+            CUDA_LAUNCH(loss_kernel, (unsigned)n, THREADS, 0, c->stream, j.z, a->target + r0,
+                        a->nll + r0, a->lse + r0, a->vocab, a->cap, j.inv);
+        CUDA_LAUNCH(dz_kernel, (unsigned)n, THREADS, 0, c->stream, j.dz, j.z, a->target + r0,
+                    a->lse + r0, a->vocab, a->cap, j.inv, a->gscale);
         cuda_launched(c, "head_bwd");
         if (a->dh) {
             const struct cuda_matmul p = {
-                CUDA_BF16, CUDA_F32, j.dz,  j.w,   NULL, a->dh + r0 * a->dim, 1, n, a->dim,
-                a->vocab,  false,    false, 1.0f, 0.0f};
+                CUDA_BF16, CUDA_F32, j.dz,  j.w16, NULL, a->dh + r0 * a->dim, 1, n, a->dim,
+                a->vocab,  false,    false, 1.0f,  0.0f};
             cuda_matmul(c, &p);
         }
         if (a->dw) {
-            const struct cuda_matmul p = {
-                CUDA_BF16, CUDA_F32, j.dz, j.h + r0 * a->dim, NULL, a->dw, 1, a->vocab, a->dim, n,
-                true,      false,    1.0f, 1.0f};
-            cuda_matmul(c, &p);
+            const struct cuda_matmul p = {CUDA_BF16, CUDA_F32, j.dz, j.h + r0 * a->dim,
+                                          NULL,      a->dw,    1,    a->vocab,
+                                          a->dim,    n,        true, false,
+                                          1.0f,      1.0f};
+            cuda_matmul_onto(c, &p);
         }
     }
     head_close(c, &j);
+}
+
+static void head_bwd(struct kern *k, const struct kern_head *a)
+{
+    backward(k, a, false);
+}
+
+static void head_train(struct kern *k, const struct kern_head *a)
+{
+    backward(k, a, true);
 }
 
 __global__ static void softcap_kernel(float *l, size_t n, float cap, float inv)
@@ -153,8 +172,8 @@ static void head_logits(struct kern *k, float *l, const float *h, const float *w
     k->linear_fwd(k, l, h, w, rows, vocab, dim);
     if (cap == 0.0f)
         return;
-    softcap_kernel<<<cuda_grid(rows * vocab, THREADS), THREADS, 0, c->stream>>>(l, rows * vocab,
-                                                                               cap, 1.0f / cap);
+    CUDA_LAUNCH(softcap_kernel, cuda_grid(rows * vocab, THREADS), THREADS, 0, c->stream, l,
+                rows * vocab, cap, 1.0f / cap);
     cuda_launched(c, "head_logits");
 }
 
@@ -163,4 +182,7 @@ void cuda_fill_head(struct kern *k)
     k->head_fwd = head_fwd;
     k->head_bwd = head_bwd;
     k->head_logits = head_logits;
+#ifndef RUNNER
+    k->head_train = head_train;
+#endif
 }

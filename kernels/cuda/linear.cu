@@ -2,7 +2,8 @@
  * linear.cu - matrix products through cuBLASLt: bf16 operands, fp32 sums; fp32 for gemm.
  *
  * cuBLASLt is opened at run time: a program built with this backend starts on machines without CUDA
- * too, and starts fast (the library has hundreds of megabytes).
+ * too, and starts fast (the library has hundreds of megabytes). Where it is not there, the
+ * project's own products stand in (matmul.cu).
  *
  * cuBLASLt thinks in columns. A row-major matrix [r][c] is its c x r matrix with leading dimension
  * c, so C = op(A) op(B) is asked for as C^T = op(B)^T op(A)^T: operands swapped, sizes swapped, and
@@ -31,8 +32,8 @@
     X(cublasLtMatmul)
 
 enum {
-    KINDS = 512,           /* different products that are remembered */
-    WORKSPACE = 32 << 20,  /* what NVIDIA recommends for sm_90 */
+    KINDS = 512,          /* different products that are remembered */
+    WORKSPACE = 32 << 20, /* what NVIDIA recommends for sm_90 */
 };
 
 /* A product as cuBLASLt wants it described, kept because choosing an algorithm takes long. */
@@ -62,8 +63,11 @@ enum err_code lt_open(struct lt **out, struct err *e)
         return err_nomem(e, "cuBLASLt", sizeof *lt);
     for (size_t i = 0; !lt->library && i < sizeof names / sizeof names[0]; i++)
         lt->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    if (!lt->library)
-        return err_set(e, ERR_RESOURCE, "CUDA: cannot open libcublasLt.so (cuBLAS of the toolkit)");
+    if (!lt->library) { /* matmul.cu does what it would have done */
+        *out = NULL;
+        free(lt);
+        return ERR_OK;
+    }
 #define X(name)                                                                                    \
     lt->name##_ = (decltype(&name))dlsym(lt->library, #name);                                      \
     if (!lt->name##_)                                                                              \
@@ -113,8 +117,8 @@ static bool layout(const struct lt *lt, cublasLtMatrixLayout_t *out, cudaDataTyp
     return !lt->cublasLtMatrixLayoutCreate_(out, type, cols, rows, (int64_t)cols) &&
            !lt->cublasLtMatrixLayoutSetAttribute_(*out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count,
                                                   sizeof count) &&
-           !lt->cublasLtMatrixLayoutSetAttribute_(
-               *out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride);
+           !lt->cublasLtMatrixLayoutSetAttribute_(*out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                                                  &stride, sizeof stride);
 }
 
 /* Bytes on which a pointer lies at least, of those that algorithms care for. */
@@ -136,14 +140,14 @@ static bool choose(const struct lt *lt, struct kind *d, const struct cuda_matmul
         !lt->cublasLtMatmulPreferenceCreate_(&want) &&
         !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                    &workspace, sizeof workspace) &&
-        !lt->cublasLtMatmulPreferenceSetAttribute_(
-            want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &at[0], sizeof at[0]) &&
-        !lt->cublasLtMatmulPreferenceSetAttribute_(
-            want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &at[1], sizeof at[1]) &&
-        !lt->cublasLtMatmulPreferenceSetAttribute_(
-            want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &at[2], sizeof at[2]) &&
-        !lt->cublasLtMatmulPreferenceSetAttribute_(
-            want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &at[3], sizeof at[3]) &&
+        !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+                                                   &at[0], sizeof at[0]) &&
+        !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                                                   &at[1], sizeof at[1]) &&
+        !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+                                                   &at[2], sizeof at[2]) &&
+        !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+                                                   &at[3], sizeof at[3]) &&
         !lt->cublasLtMatmulAlgoGetHeuristic_(lt->handle, d->desc, d->a, d->b, d->c, d->c, want, 1,
                                              &found, &n) &&
         n == 1;
@@ -186,6 +190,10 @@ void cuda_matmul(struct cuda *c, const struct cuda_matmul *a)
     struct kind *d = NULL;
     if (a->m == 0 || a->n == 0 || a->batch == 0)
         return;
+    if (!lt) {
+        cuda_matmul_own(c, a);
+        return;
+    }
     for (size_t i = 0; i < lt->kinds && !d; i++)
         if (same_kind(&lt->kind[i].key, a))
             d = &lt->kind[i];
@@ -213,19 +221,51 @@ void cuda_matmul(struct cuda *c, const struct cuda_matmul *a)
                 c->device, a->m, a->k, a->n);
 }
 
+__global__ static void onto_kernel(float *y, const float *x, size_t n)
+{
+    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * blockDim.x)
+        y[i] += x[i];
+}
+
+void cuda_matmul_onto(struct cuda *c, const struct cuda_matmul *a)
+{
+    struct cuda_matmul p = *a;
+    size_t n = a->batch * a->m * a->n;
+    bool aligned = (uintptr_t)a->c % 16 == 0;
+    if (n == 0)
+        return;
+    p.d = NULL;
+    p.alpha = 1.0f;
+    p.beta = aligned ? 1.0f : 0.0f;
+    if (!aligned && !(p.c = cuda_temp<float>(c, n, "product")))
+        return;
+    cuda_matmul(c, &p);
+    if (aligned)
+        return;
+    CUDA_LAUNCH(onto_kernel, cuda_grid(n, 256), 256, 0, c->stream, (float *)a->c,
+                (const float *)p.c, n);
+    cuda_launched(c, "product");
+    cuda_done(c, p.c);
+}
+
 /* ---- linear layers: fp32 in memory, bf16 in the product ---- */
 
-/* x and w as bf16, in one piece of temporary memory; each begins on a multiple of 256 bytes. */
-static bool as_bf16(struct cuda *c, bf16 **x16, bf16 **w16, const float *x, size_t x_n,
+/* x and w as bf16, in one piece of temporary memory; each begins on a multiple of 256 bytes.
+ * Weights that are held lie elsewhere. */
+static bool as_bf16(struct cuda *c, bf16 **x16, const bf16 **w16, const float *x, size_t x_n,
                     const float *w, size_t w_n, const char *what)
 {
     size_t room = (x_n + 127) / 128 * 128;
-    *x16 = cuda_temp<bf16>(c, room + w_n, what);
+    *w16 = cuda_held(c, w, w_n);
+    *x16 = cuda_temp<bf16>(c, room + (*w16 ? 0 : w_n), what);
     if (!*x16)
         return false;
-    *w16 = *x16 + room;
     cuda_to_bf16(c, *x16, x, x_n);
-    cuda_to_bf16(c, *w16, w, w_n);
+    if (!*w16) {
+        cuda_to_bf16(c, *x16 + room, w, w_n);
+        *w16 = *x16 + room;
+    }
     return true;
 }
 
@@ -233,11 +273,12 @@ static void linear_fwd(struct kern *k, float *y, const float *x, const float *w,
                        size_t n_out, size_t n_in)
 {
     struct cuda *c = cuda_of(k);
-    bf16 *x16, *w16;
+    bf16 *x16;
+    const bf16 *w16;
     if (!as_bf16(c, &x16, &w16, x, rows * n_in, w, n_out * n_in, "linear_fwd"))
         return;
-    const struct cuda_matmul a = {CUDA_BF16, CUDA_F32, x16,   w16,  NULL,  y,    1,
-                                  rows,      n_out,    n_in,  false, true, 1.0f, 0.0f};
+    const struct cuda_matmul a = {CUDA_BF16, CUDA_F32, x16,  w16,   NULL, y,    1,
+                                  rows,      n_out,    n_in, false, true, 1.0f, 0.0f};
     cuda_matmul(c, &a);
     cuda_done(c, x16);
 }
@@ -259,7 +300,7 @@ static void linear_act_fwd(struct kern *k, float *y, float *f, const float *x, c
     struct cuda *c = cuda_of(k);
     size_t n = rows * n_out;
     linear_fwd(k, y, x, w, rows, n_out, n_in);
-    act_kernel<<<cuda_grid(n, 256), 256, 0, c->stream>>>(y, f, n, 2 * slope * slope);
+    CUDA_LAUNCH(act_kernel, cuda_grid(n, 256), 256, 0, c->stream, y, f, n, 2 * slope * slope);
     cuda_launched(c, "linear_act_fwd");
 }
 
@@ -267,11 +308,13 @@ static void linear_bwd_x(struct kern *k, float *dx, const float *dy, const float
                          size_t n_out, size_t n_in, bool add)
 {
     struct cuda *c = cuda_of(k);
-    bf16 *dy16, *w16;
+    bf16 *dy16;
+    const bf16 *w16;
     if (!as_bf16(c, &dy16, &w16, dy, rows * n_out, w, n_out * n_in, "linear_bwd_x"))
         return;
-    const struct cuda_matmul a = {CUDA_BF16, CUDA_F32, dy16,  w16,   NULL,  dx,   1,
-                                  rows,      n_in,     n_out, false, false, 1.0f, add ? 1.0f : 0.0f};
+    const struct cuda_matmul a = {
+        CUDA_BF16, CUDA_F32, dy16,  w16,   NULL,  dx,   1,
+        rows,      n_in,     n_out, false, false, 1.0f, add ? 1.0f : 0.0f};
     cuda_matmul(c, &a);
     cuda_done(c, dy16);
 }
@@ -280,20 +323,21 @@ static void linear_bwd_w(struct kern *k, float *dw, const float *dy, const float
                          size_t n_out, size_t n_in)
 {
     struct cuda *c = cuda_of(k);
-    bf16 *dy16, *x16;
+    bf16 *dy16;
+    const bf16 *x16;
     if (!as_bf16(c, &dy16, &x16, dy, rows * n_out, x, rows * n_in, "linear_bwd_w"))
         return;
     const struct cuda_matmul a = {CUDA_BF16, CUDA_F32, dy16, x16,  NULL,  dw,   1,
                                   n_out,     n_in,     rows, true, false, 1.0f, 1.0f};
-    cuda_matmul(c, &a);
+    cuda_matmul_onto(c, &a);
     cuda_done(c, dy16);
 }
 
 static void gemm(struct kern *k, float *c, const float *a, const float *b, size_t m, size_t n,
                  size_t kk, bool ta, bool tb, float alpha, float beta)
 {
-    const struct cuda_matmul p = {CUDA_F32, CUDA_F32, a, b, NULL, c, 1, m, n, kk, ta, tb, alpha,
-                                  beta};
+    const struct cuda_matmul p = {CUDA_F32, CUDA_F32, a,  b,  NULL, c,     1,
+                                  m,        n,        kk, ta, tb,   alpha, beta};
     cuda_matmul(cuda_of(k), &p);
 }
 

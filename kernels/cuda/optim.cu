@@ -32,7 +32,7 @@ static void adamw(struct kern *k, const struct kern_adamw *a)
     struct cuda *c = cuda_of(k);
     float step = (float)(a->lr / (1 - power(a->b1, a->step)));
     float root = (float)sqrt(1 - power(a->b2, a->step));
-    adamw_kernel<<<cuda_grid(a->n, THREADS), THREADS, 0, c->stream>>>(*a, step, root);
+    CUDA_LAUNCH(adamw_kernel, cuda_grid(a->n, THREADS), THREADS, 0, c->stream, *a, step, root);
     cuda_launched(c, "adamw");
 }
 
@@ -50,33 +50,62 @@ static __device__ double block_sum_double(double x)
     return x;
 }
 
-/* sums[block], each over every SUM_BLOCKS-th stretch of THREADS elements. */
-__global__ static void sumsq_kernel(double *sums, const float *x, size_t n)
+/* sums[block], of x or its squares, each over every gridDim.x-th stretch of THREADS elements. */
+__global__ static void sum_kernel(double *sums, const float *x, size_t n, bool square)
 {
     double s = 0;
     for (size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x; i < n;
          i += (size_t)gridDim.x * THREADS)
-        s += (double)x[i] * x[i];
+        s += square ? (double)x[i] * x[i] : (double)x[i];
     s = block_sum_double(s);
     if (threadIdx.x == 0)
         sums[blockIdx.x] = s;
 }
 
+/* One block: the sum of sums[n]. */
+__global__ static void sum_up_kernel(double *sum, const double *sums, unsigned n)
+{
+    double s = 0;
+    for (unsigned i = threadIdx.x; i < n; i += THREADS)
+        s += sums[i];
+    s = block_sum_double(s);
+    if (threadIdx.x == 0)
+        *sum = s;
+}
+
+static void sum_of(struct cuda *c, double *sum, const float *x, size_t n, bool square)
+{
+    unsigned blocks = cuda_grid(n, THREADS);
+    blocks = blocks < SUM_BLOCKS ? blocks : (unsigned)SUM_BLOCKS;
+    double *sums = cuda_temp<double>(c, blocks, "sum");
+    if (!sums)
+        return;
+    CUDA_LAUNCH(sum_kernel, blocks, THREADS, 0, c->stream, sums, x, n, square);
+    CUDA_LAUNCH(sum_up_kernel, 1, THREADS, 0, c->stream, sum, sums, blocks);
+    cuda_launched(c, "sum");
+    cuda_done(c, sums);
+}
+
+static void sum_into(struct kern *k, double *sum, const float *x, size_t n)
+{
+    sum_of(cuda_of(k), sum, x, n, false);
+}
+
+static void sumsq_into(struct kern *k, double *sum, const float *x, size_t n)
+{
+    sum_of(cuda_of(k), sum, x, n, true);
+}
+
 static double sumsq(struct kern *k, const float *x, size_t n)
 {
     struct cuda *c = cuda_of(k);
-    static_assert(SUM_BLOCKS <= 4096, "the sums are added on the host's stack");
-    double part[SUM_BLOCKS], sum = 0;
-    double *sums = cuda_temp<double>(c, SUM_BLOCKS, "sumsq");
-    if (!sums)
+    double result = 0, *sum = cuda_temp<double>(c, 1, "sumsq");
+    if (!sum)
         return 0;
-    sumsq_kernel<<<SUM_BLOCKS, THREADS, 0, c->stream>>>(sums, x, n);
-    cuda_launched(c, "sumsq");
-    k->download(k, part, sums, sizeof part);
-    cuda_done(c, sums);
-    for (size_t i = 0; i < SUM_BLOCKS; i++)
-        sum += part[i];
-    return sum;
+    sumsq_into(k, sum, x, n);
+    k->download(k, &result, sum, sizeof result);
+    cuda_done(c, sum);
+    return result;
 }
 
 /* ---- Newton-Schulz, bf16 products as in the records ---- */
@@ -114,10 +143,9 @@ static void ns_steps(struct cuda *c, const struct kern_ns *a, bf16 *x, bf16 *y, 
                                       n,         n,         len, tall, !tall, 1.0f, 0.0f};
         const struct cuda_matmul p = {CUDA_BF16, CUDA_BF16, gram, gram,  gram,  poly, a->count,
                                       n,         n,         n,    false, false, a->c, a->b};
-        const struct cuda_matmul r = {CUDA_BF16, CUDA_BF16, tall ? x : poly, tall ? poly : x,
-                                      x,         y,         a->count,        a->rows,
-                                      a->cols,   n,         false,           false,
-                                      1.0f,      a->a};
+        const struct cuda_matmul r = {
+            CUDA_BF16, CUDA_BF16, tall ? x : poly, tall ? poly : x, x,    y,   a->count, a->rows,
+            a->cols,   n,         false,           false,           1.0f, a->a};
         cuda_matmul(c, &g);
         cuda_matmul(c, &p);
         cuda_matmul(c, &r);
@@ -141,10 +169,10 @@ static void newton_schulz(struct kern *k, const struct kern_ns *a)
     }
     bf16 *y = x + a->count * n, *gram = y + a->count * n;
     k->upload(k, at, a->x, a->count * sizeof *a->x);
-    ns_begin_kernel<<<(unsigned)a->count, 1024, 0, c->stream>>>(x, at, n, a->eps);
+    CUDA_LAUNCH(ns_begin_kernel, (unsigned)a->count, 1024, 0, c->stream, x, at, n, a->eps);
     ns_steps(c, a, x, y, gram, gram + a->count * small * small);
     dim3 grid(cuda_blocks(n, 8 * THREADS), (unsigned)a->count);
-    ns_end_kernel<<<grid, THREADS, 0, c->stream>>>(at, a->steps % 2 ? y : x, n);
+    CUDA_LAUNCH(ns_end_kernel, grid, THREADS, 0, c->stream, at, a->steps % 2 ? y : x, n);
     cuda_launched(c, "newton_schulz");
     cuda_done(c, at);
     cuda_done(c, x);
@@ -154,5 +182,7 @@ void cuda_fill_optim(struct kern *k)
 {
     k->adamw = adamw;
     k->sumsq = sumsq;
+    k->sum_into = sum_into;
+    k->sumsq_into = sumsq_into;
     k->newton_schulz = newton_schulz;
 }

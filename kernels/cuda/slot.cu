@@ -47,8 +47,8 @@ static void slot_fwd(struct kern *k, const struct kern_slot *a)
     struct cuda *c = cuda_of(k);
     if (a->groups * a->rows == 0)
         return;
-    row_kernel<<<(unsigned)(a->groups * a->rows), THREADS, 0, c->stream>>>(*a, NULL, 0,
-                                                                          slot_inv(a));
+    CUDA_LAUNCH(row_kernel, (unsigned)(a->groups * a->rows), THREADS, 0, c->stream, *a, NULL, 0,
+                slot_inv(a));
     cuda_launched(c, "slot_fwd");
 }
 
@@ -108,9 +108,9 @@ static void slot_bwd(struct kern *k, const struct kern_slot *a)
         n = a->groups - g0 < most ? a->groups - g0 : most;
         dim3 blocks_of(cols, (unsigned)(n * blocks));
         dim3 shifts(cols, (unsigned)((g0 + n - 1) / a->per - g0 / a->per + 1));
-        row_kernel<<<(unsigned)(n * a->rows), THREADS, 0, c->stream>>>(*a, terms, g0, inv);
-        sum_kernel<<<blocks_of, THREADS, 0, c->stream>>>(*a, terms, sums, g0, blocks, inv);
-        add_kernel<<<shifts, THREADS, 0, c->stream>>>(*a, sums, g0, n, blocks);
+        CUDA_LAUNCH(row_kernel, (unsigned)(n * a->rows), THREADS, 0, c->stream, *a, terms, g0, inv);
+        CUDA_LAUNCH(sum_kernel, blocks_of, THREADS, 0, c->stream, *a, terms, sums, g0, blocks, inv);
+        CUDA_LAUNCH(add_kernel, shifts, THREADS, 0, c->stream, *a, sums, g0, n, blocks);
         cuda_launched(c, "slot_bwd");
     }
     cuda_done(c, sums);

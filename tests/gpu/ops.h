@@ -19,6 +19,7 @@ struct ops {
     struct kern *k[SIDES];
     uint64_t seed;
     size_t checks, failed;
+    uint64_t bits;    /* a hash of all tested arrays: two runs with one seed must have the same */
     const char *what; /* the case, printed with a failure */
     struct arr arrays[64];
     size_t count;
@@ -26,6 +27,9 @@ struct ops {
 
 /* ops_input - n numbers, normally distributed, times scale. Also for outputs that are added to. */
 struct arr ops_input(struct ops *o, size_t n, float scale);
+
+/* ops_weights - the same, one number behind an aligned address: as matrices lie in a model. */
+struct arr ops_weights(struct ops *o, size_t n, float scale);
 
 /* ops_output - n numbers that are NaN until an operation writes them. */
 struct arr ops_output(struct ops *o, size_t n);
@@ -37,6 +41,9 @@ struct arr ops_ids(struct ops *o, size_t n, size_t vocab);
  * element of the tested array NaN? Says so if not. */
 void ops_check(struct ops *o, const char *name, struct arr a, double tolerance);
 
+/* ops_small - is no element of the tested array above most? For what is zero but for rounding. */
+void ops_small(struct ops *o, const char *name, struct arr a, double most);
+
 /* ops_case - begins a case: reports a failure of the device in the last one, frees its arrays. */
 void ops_case(struct ops *o, const char *what);
 
@@ -46,6 +53,7 @@ void ops_products(struct ops *o, bool small);
 void ops_attention(struct ops *o, bool small);
 void ops_loss(struct ops *o, bool small);
 void ops_optimiser(struct ops *o, bool small);
+void ops_step(struct ops *o);
 
 #define F(array)   ((float *)(array).p[s])
 #define IDS(array) ((uint16_t *)(array).p[s])

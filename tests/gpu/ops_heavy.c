@@ -6,10 +6,10 @@ static const double BF16 = 5e-3, BF16_TWICE = 1e-2, NEAR = 2e-6, SUMS = 2e-5, EX
 
 static void linear(struct ops *o, size_t rows, size_t n_out, size_t n_in)
 {
-    struct arr x = ops_input(o, rows * n_in, 1), w = ops_input(o, n_out * n_in, 0.1f);
+    struct arr x = ops_input(o, rows * n_in, 1), w = ops_weights(o, n_out * n_in, 0.1f);
     struct arr y = ops_output(o, rows * n_out), u = ops_output(o, rows * n_out);
     struct arr f = ops_output(o, rows * n_out), dy = ops_input(o, rows * n_out, 1);
-    struct arr dx = ops_output(o, rows * n_in), dw = ops_input(o, n_out * n_in, 1);
+    struct arr dx = ops_output(o, rows * n_in), dw = ops_weights(o, n_out * n_in, 1);
     struct arr more = ops_input(o, rows * n_in, 1);
     BOTH(o, {
         k->linear_fwd(k, F(y), F(x), F(w), rows, n_out, n_in);
@@ -81,8 +81,14 @@ static void attention(struct ops *o, size_t batch, size_t tq, size_t q0, size_t 
     })
     ops_check(o, "o", y, BF16_TWICE);
     ops_check(o, "lse", lse, BF16);
-    ops_check(o, "dq", dq, BF16_TWICE);
-    ops_check(o, "dk", dk, BF16_TWICE);
+    if (tk == 1) {
+        /* The weight of the only key is 1 whatever the score: both are zero but for rounding. */
+        ops_small(o, "dq", dq, 0.1);
+        ops_small(o, "dk", dk, 0.1);
+    } else {
+        ops_check(o, "dq", dq, BF16_TWICE);
+        ops_check(o, "dk", dk, BF16_TWICE);
+    }
     ops_check(o, "dv", dv, BF16_TWICE);
 }
 
@@ -104,10 +110,10 @@ void ops_attention(struct ops *o, bool small)
 
 static void head(struct ops *o, size_t rows, size_t dim, size_t vocab, float cap)
 {
-    struct arr h = ops_input(o, rows * dim, 1), w = ops_input(o, vocab * dim, 0.2f);
+    struct arr h = ops_input(o, rows * dim, 1), w = ops_weights(o, vocab * dim, 0.2f);
     struct arr target = ops_ids(o, rows, vocab), nll = ops_output(o, rows);
     struct arr lse = ops_output(o, rows), dh = ops_output(o, rows * dim);
-    struct arr dw = ops_input(o, vocab * dim, 0.01f), l = ops_output(o, rows * vocab);
+    struct arr dw = ops_weights(o, vocab * dim, 0.01f), l = ops_output(o, rows * vocab);
     BOTH(o, {
         struct kern_head a = {.nll = F(nll),
                               .lse = F(lse),
@@ -164,6 +170,10 @@ void ops_loss(struct ops *o, bool small)
     head(o, small ? 30 : 2500, 512, 4096, 30);
     ops_case(o, "head, 77 pieces, no softcap");
     head(o, 45, 24, 77, 0);
+    if (!small) {
+        ops_case(o, "head, 60000 pieces: two chunks of rows");
+        head(o, 700, 24, 60000, 15);
+    }
     ops_case(o, "slot, a shift per group");
     slot(o, 3, 1, small ? 70 : 200, small ? 90 : 300, 1024);
     ops_case(o, "slot, groups share shifts");

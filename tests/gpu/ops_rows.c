@@ -146,8 +146,8 @@ static void xsa(struct ops *o, size_t rows, size_t heads, size_t kv, size_t dim)
 static void moves(struct ops *o, size_t batch, size_t t, size_t dim, size_t vocab)
 {
     size_t rows = batch * t, from = t / 3;
-    struct arr ids = ops_ids(o, rows, vocab), table = ops_input(o, vocab * dim, 1);
-    struct arr y = ops_output(o, rows * dim), dtable = ops_input(o, vocab * dim, 1);
+    struct arr ids = ops_ids(o, rows, vocab), table = ops_weights(o, vocab * dim, 1);
+    struct arr y = ops_output(o, rows * dim), dtable = ops_weights(o, vocab * dim, 1);
     struct arr part = ops_output(o, batch * (t - from) * dim), shifted = ops_output(o, rows * dim);
     struct arr d = ops_output(o, rows * dim), f = ops_input(o, rows * dim, 1);
     BOTH(o, {
@@ -207,6 +207,8 @@ void ops_rows(struct ops *o, bool small)
     size_t rows = small ? 67 : 5003;
     ops_case(o, "combine, mixed, y kept");
     combine(o, rows, 512, true, true);
+    ops_case(o, "combine, mixed, odd width");
+    combine(o, 67, 101, true, false);
     ops_case(o, "combine, sum, y computed again");
     combine(o, rows, 101, false, false);
     ops_case(o, "combine, one operand; in place");
@@ -217,6 +219,8 @@ void ops_rows(struct ops *o, bool small)
     qk(o, 1, 37, 3, 6, 6);
     ops_case(o, "qk, heads of 128");
     qk(o, 2, 50, 4, 128, 128);
+    ops_case(o, "qk, sums of many rows");
+    qk(o, 1, 1300, 1, 4, 2);
     ops_case(o, "xsa, 8 heads on 4");
     xsa(o, rows, 8, 4, 64);
     ops_case(o, "xsa, heads of 10");

@@ -5,8 +5,8 @@
  *
  * The inputs are fresh random numbers (the seed is printed), outputs are poisoned with NaN before,
  * sizes are no multiples of any tile. An error is measured by norm: |difference| / |reference|.
- * --device cpu compares the CPU
- * with itself (another instruction set if KERN_ISA says so for the reference): a test of the test.
+ * --device cpu compares the CPU with itself (another instruction set if KERN_ISA says so for the
+ * reference): a test of the test. The last line has a hash of all results of the backend.
  */
 #include "tests/gpu/ops.h"
 
@@ -67,6 +67,15 @@ struct arr ops_input(struct ops *o, size_t n, float scale)
     return a;
 }
 
+struct arr ops_weights(struct ops *o, size_t n, float scale)
+{
+    struct arr a = ops_input(o, n + 1, scale);
+    for (int s = 0; s < SIDES; s++)
+        a.p[s] = (float *)a.p[s] + 1;
+    a.n = n;
+    return a;
+}
+
 struct arr ops_output(struct ops *o, size_t n)
 {
     float *x = room(n * sizeof *x);
@@ -104,17 +113,40 @@ void ops_case(struct ops *o, const char *what)
     o->what = what;
 }
 
+/* FNV-1a over the bits of what is tested. */
+static void add_bits(struct ops *o, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t word;
+        memcpy(&word, &x[i], sizeof word);
+        o->bits = (o->bits ^ word) * 0x100000001b3u;
+    }
+}
+
+static float *fetch(struct ops *o, int side, struct arr a)
+{
+    float *x = room(a.n * sizeof *x);
+    o->k[side]->download(o->k[side], x, a.p[side], a.n * sizeof *x);
+    if (side == TESTED)
+        add_bits(o, x, a.n);
+    return x;
+}
+
+static void result(struct ops *o, const char *name, bool ok, double error, double tolerance)
+{
+    o->checks++;
+    o->failed += !ok;
+    printf("%s  %-44s %-6s error %.2e of %.0e", ok ? "ok    " : "FAILED", o->what, name, error,
+           tolerance);
+}
+
 void ops_check(struct ops *o, const char *name, struct arr a, double tolerance)
 {
-    float *x[SIDES];
+    float *reference = fetch(o, REFERENCE, a), *tested = fetch(o, TESTED, a);
     double diff = 0, norm = 0;
     size_t nan = 0, where = 0;
-    BOTH(o, {
-        x[s] = room(a.n * sizeof *x[s]);
-        k->download(k, x[s], a.p[s], a.n * sizeof *x[s]);
-    })
     for (size_t i = 0; i < a.n; i++) {
-        double r = x[REFERENCE][i], d = x[TESTED][i] - r;
+        double r = reference[i], d = tested[i] - r;
         if (isnan(d)) {
             where = nan++ ? where : i;
             continue;
@@ -123,16 +155,23 @@ void ops_check(struct ops *o, const char *name, struct arr a, double tolerance)
         diff += d * d;
     }
     double error = norm > 0 ? sqrt(diff / norm) : sqrt(diff);
-    bool bad = nan || !(error <= tolerance);
-    o->checks++;
-    o->failed += bad;
-    printf("%s  %-44s %-6s error %.2e of %.0e", bad ? "FAILED" : "ok    ", o->what, name, error,
-           tolerance);
+    result(o, name, !nan && error <= tolerance, error, tolerance);
     if (nan)
         printf(", %zu of %zu are NaN, first %zu", nan, a.n, where);
     putchar('\n');
-    free(x[REFERENCE]);
-    free(x[TESTED]);
+    free(reference);
+    free(tested);
+}
+
+void ops_small(struct ops *o, const char *name, struct arr a, double most)
+{
+    float *tested = fetch(o, TESTED, a);
+    double largest = 0;
+    for (size_t i = 0; i < a.n; i++)
+        largest = fabs(tested[i]) <= largest ? largest : fabs(tested[i]);
+    result(o, name, largest <= most, largest, most);
+    putchar('\n');
+    free(tested);
 }
 
 int main(int argc, char **argv)
@@ -165,8 +204,10 @@ int main(int argc, char **argv)
     ops_attention(&o, small);
     ops_loss(&o, small);
     ops_optimiser(&o, small);
+    ops_step(&o);
     ops_case(&o, "end");
-    printf("%zu checks, %zu failed\n", o.checks, o.failed);
+    printf("%zu checks, %zu failed, bits %016llx\n", o.checks, o.failed,
+           (unsigned long long)o.bits);
     kern_free(o.k[REFERENCE]);
     kern_free(o.k[TESTED]);
     return o.failed ? ERR_CLAIM : ERR_OK;

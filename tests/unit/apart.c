@@ -367,6 +367,21 @@ static double apart_sumsq(struct kern *k, const float *x, size_t n)
     return cpu(k)->sumsq(cpu(k), in(x), n);
 }
 
+static void apart_copy(struct kern *k, void *dst, const void *src, size_t bytes)
+{
+    cpu(k)->copy(cpu(k), in(dst), in(src), bytes);
+}
+
+static void apart_sum_into(struct kern *k, double *sum, const float *x, size_t n)
+{
+    cpu(k)->sum_into(cpu(k), in(sum), in(x), n);
+}
+
+static void apart_sumsq_into(struct kern *k, double *sum, const float *x, size_t n)
+{
+    cpu(k)->sumsq_into(cpu(k), in(sum), in(x), n);
+}
+
 static void apart_newton_schulz(struct kern *k, const struct kern_ns *a)
 {
     struct kern_ns c = *a;
@@ -392,6 +407,9 @@ enum err_code kern_apart(struct kern **k, size_t threads, struct err *e)
         .sync = apart_sync,
         .close = apart_close,
         .sumsq = apart_sumsq,
+        .copy = apart_copy,
+        .sum_into = apart_sum_into,
+        .sumsq_into = apart_sumsq_into,
         .newton_schulz = apart_newton_schulz,
         .embed_fwd = apart_embed_fwd,
         .embed_bwd = apart_embed_bwd,

@@ -127,7 +127,8 @@ static void test_no_entry_missing(void **state)
             continue; /* this machine lacks it */
         void *entries[sizeof *k / sizeof(void *)];
         memcpy(entries, k, sizeof entries);
-        for (size_t j = 0; j < sizeof entries / sizeof *entries; j++)
+        /* From linear_train on they are optional. */
+        for (size_t j = 0; j < offsetof(struct kern, linear_train) / sizeof *entries; j++)
             if (!entries[j])
                 fail_msg("%s: entry %zu of struct kern is missing", k->name, j);
         kern_free(k);

@@ -1,0 +1,236 @@
+/*
+ * queue.cu - what lets the host run ahead of the device through steps of training: uploads that do
+ * not wait, weights that are rounded to bf16 once, tapes.
+ *
+ * Uploads. From ordinary memory cudaMemcpyAsync may wait until the device gets there. So bytes are
+ * copied into a ring of SLOTS pieces of page-locked memory and go from there; an event behind each
+ * piece says when it may be written again. The host waits only when it is a whole ring ahead: with
+ * 98,304 tokens in a micro-batch that is seven of them.
+ *
+ * Tapes are CUDA graphs, captured from the stream. A captured kernel keeps its arguments, so every
+ * address in it must stay: weights, activations and gradients do, and temporary memory then comes
+ * from one block (struct cuda_room) that is made as large as the operations before have needed, and
+ * is not replaced while there is a tape.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/cuda.cuh"
+
+enum {
+    SLOTS = 4,
+    SLOT_BYTES = 1 << 20,
+    MATRICES = 512 /* that are remembered; the records have 81 */
+};
+
+/* Floats that were given to hold; w is NULL when there are none. */
+struct span {
+    const float *w;
+    size_t n;
+};
+
+/* A matrix and its bf16 form. */
+struct matrix {
+    struct span of;
+    bf16 *w16;
+};
+
+struct kern_tape {
+    cudaGraphExec_t exec;
+    struct span held; /* when it was recorded */
+};
+
+struct queue {
+    char *ring; /* page-locked, [SLOTS][SLOT_BYTES] */
+    cudaEvent_t copied[SLOTS];
+    size_t slot, used; /* the piece that is being filled, and how far */
+    struct span held;
+    struct matrix matrix[MATRICES];
+    size_t matrices, tapes;
+    bool recording;
+    bool broken; /* a recording failed: the same would happen again */
+};
+
+enum err_code queue_open(struct queue **out, struct err *e)
+{
+    struct queue *q = (struct queue *)calloc(1, sizeof *q);
+    *out = q;
+    if (!q || cudaMallocHost((void **)&q->ring, SLOTS * SLOT_BYTES) != cudaSuccess)
+        return err_nomem(e, "CUDA: page-locked memory", SLOTS * SLOT_BYTES);
+    for (int i = 0; i < SLOTS; i++)
+        if (cudaEventCreateWithFlags(&q->copied[i], cudaEventDisableTiming) != cudaSuccess)
+            return err_nomem(e, "CUDA: events", SLOTS);
+    return ERR_OK;
+}
+
+void queue_close(struct queue *q)
+{
+    if (!q)
+        return;
+    for (int i = 0; i < SLOTS; i++)
+        if (q->copied[i])
+            cudaEventDestroy(q->copied[i]);
+    if (q->ring)
+        cudaFreeHost(q->ring);
+    for (size_t i = 0; i < q->matrices; i++)
+        cudaFree(q->matrix[i].w16);
+    free(q);
+}
+
+/* ---- uploads ---- */
+
+static void next_slot(struct cuda *c)
+{
+    struct queue *q = c->queue;
+    cuda_ok(c, cudaEventRecord(q->copied[q->slot], c->stream), "upload");
+    q->slot = (q->slot + 1) % SLOTS;
+    q->used = 0;
+    /* An event that was never recorded counts as over. */
+    cuda_ok(c, cudaEventSynchronize(q->copied[q->slot]), "upload");
+}
+
+static void upload(struct kern *k, void *dst, const void *src, size_t bytes)
+{
+    struct cuda *c = cuda_of(k);
+    struct queue *q = c->queue;
+    for (size_t at = 0, n; at < bytes; at += n) {
+        if (q->used == SLOT_BYTES)
+            next_slot(c);
+        n = bytes - at < SLOT_BYTES - q->used ? bytes - at : SLOT_BYTES - q->used;
+        char *from = q->ring + q->slot * SLOT_BYTES + q->used;
+        memcpy(from, (const char *)src + at, n);
+        q->used += n;
+        cuda_ok(c, cudaMemcpyAsync((char *)dst + at, from, n, cudaMemcpyHostToDevice, c->stream),
+                "upload");
+    }
+}
+
+static void copy(struct kern *k, void *dst, const void *src, size_t bytes)
+{
+    struct cuda *c = cuda_of(k);
+    cuda_ok(c, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, c->stream), "copy");
+}
+
+/* ---- weights in bf16 ---- */
+
+static bool within(const struct span *held, const float *w, size_t n)
+{
+    return held->w && w >= held->w && w + n <= held->w + held->n;
+}
+
+/* Matrices are found out when they are first used, and rounded with every hold from then on. They
+ * have places of their own, because in the block they lie on no multiple of 16 bytes. */
+const bf16 *cuda_held(struct cuda *c, const float *w, size_t n)
+{
+    struct queue *q = c->queue;
+    void *p = NULL;
+    if (!within(&q->held, w, n))
+        return NULL;
+    for (size_t i = 0; i < q->matrices; i++)
+        if (q->matrix[i].of.w == w && q->matrix[i].of.n == n)
+            return q->matrix[i].w16;
+    if (q->recording || q->matrices == MATRICES ||
+        cudaMallocAsync(&p, n * sizeof(bf16), c->stream) != cudaSuccess)
+        return NULL; /* the product rounds for itself */
+    q->matrix[q->matrices++] = (struct matrix){{w, n}, (bf16 *)p};
+    cuda_to_bf16(c, (bf16 *)p, w, n);
+    return (bf16 *)p;
+}
+
+static void hold(struct kern *k, const float *w, size_t n)
+{
+    struct cuda *c = cuda_of(k);
+    struct queue *q = c->queue;
+    q->held = (struct span){w, n};
+    for (size_t i = 0; i < q->matrices; i++)
+        if (within(&q->held, q->matrix[i].of.w, q->matrix[i].of.n))
+            cuda_to_bf16(c, q->matrix[i].w16, q->matrix[i].of.w, q->matrix[i].of.n);
+}
+
+/* ---- tapes ---- */
+
+/* Makes the block of temporary memory as large as was ever needed, unless a tape uses it. */
+static bool room_fits(struct cuda *c)
+{
+    struct cuda_room *r = &c->room;
+    if (r->most <= r->size)
+        return true;
+    if (c->queue->tapes || r->live)
+        return false;
+    if (r->base)
+        cuda_ok(c, cudaFreeAsync(r->base, c->stream), "temporary memory");
+    void *p = NULL;
+    bool there = cudaMallocAsync(&p, r->most, c->stream) == cudaSuccess;
+    r->base = there ? (char *)p : NULL;
+    r->size = there ? r->most : 0;
+    return there;
+}
+
+/* Relaxed: only this stream is recorded, and cuBLASLt may call what it likes meanwhile. */
+static bool record(struct kern *k)
+{
+    struct cuda *c = cuda_of(k);
+    if (c->queue->broken || c->failed.code != ERR_OK || !room_fits(c))
+        return false;
+    c->queue->recording =
+        cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeRelaxed) == cudaSuccess;
+    c->queue->broken = !c->queue->recording;
+    return c->queue->recording;
+}
+
+static struct kern_tape *recorded(struct kern *k)
+{
+    struct cuda *c = cuda_of(k);
+    struct kern_tape *t = (struct kern_tape *)calloc(1, sizeof *t);
+    cudaGraph_t graph = NULL;
+    c->queue->recording = false;
+    bool ok = cudaStreamEndCapture(c->stream, &graph) == cudaSuccess && t &&
+              c->failed.code == ERR_OK &&
+              cudaGraphInstantiateWithFlags(&t->exec, graph, 0) == cudaSuccess;
+    if (graph)
+        cudaGraphDestroy(graph);
+    if (ok) {
+        t->held = c->queue->held;
+        c->queue->tapes++;
+        return t;
+    }
+    /* Nothing was carried out, so nothing has failed: the caller queues the operations as usual,
+     * and if one of them is at fault it says so then. */
+    free(t);
+    memset(&c->failed, 0, sizeof c->failed);
+    (void)cudaGetLastError();
+    c->queue->broken = true;
+    return NULL;
+}
+
+static bool play(struct kern *k, const struct kern_tape *tape)
+{
+    struct cuda *c = cuda_of(k);
+    const struct span *held = &c->queue->held;
+    if (tape->held.w != held->w || tape->held.n != held->n)
+        return false;
+    cuda_ok(c, cudaGraphLaunch(tape->exec, c->stream), "play");
+    return true;
+}
+
+static void forget(struct kern *k, struct kern_tape *tape)
+{
+    struct cuda *c = cuda_of(k);
+    if (!tape)
+        return;
+    cuda_ok(c, cudaStreamSynchronize(c->stream), "forget"); /* it may be playing */
+    cuda_ok(c, cudaGraphExecDestroy(tape->exec), "forget");
+    free(tape);
+    c->queue->tapes--;
+}
+
+void cuda_fill_queue(struct kern *k)
+{
+    k->upload = upload;
+    k->copy = copy;
+    k->hold = hold;
+    k->record = record;
+    k->recorded = recorded;
+    k->play = play;
+    k->forget = forget;
+}

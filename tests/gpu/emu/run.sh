@@ -1,0 +1,37 @@
+#!/bin/bash
+# run.sh - `make emu`: the CUDA backend on an emulated card (README.md), with every check on. What runs twice,
+# in both orders of blocks and threads and with streams as late and as early as they may be, must give the same
+# bits.
+set -u
+B=${B:-build} FIXTURES=${FIXTURES:-../shared/fixtures/parity}
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+failed=0
+run() { # name, log, command...
+    name=$1 log=$2
+    shift 2
+    if "$@" > "$tmp/$log" 2>&1; then
+        echo "ok      emulated card, $name: $(tail -n 1 "$tmp/$log")"
+    else
+        echo "FAILED  emulated card, $name"
+        grep -vE '^ok ' "$tmp/$log" | tail -n 30
+        failed=1
+    fi
+}
+
+run "faults are found" faults "$B/emu/faults_test"
+run "operations beside the CPU" up "$B/emu/ops_test" --small --seed 4
+run "the same backwards, streams at once" down \
+    env EMU_ORDER=down EMU_STREAM=eager "$B/emu/ops_test" --small --seed 4
+run "the same bits" same diff "$tmp/up" "$tmp/down"
+run "operations without cuBLASLt" none env EMU_LT=none "$B/emu/ops_test" --small --seed 5
+run "training and scoring" train "$B/emu/train_test"
+run "launches and memory at full size" full "$B/emu/full_test"
+if [ -d "$FIXTURES" ]; then
+    run "models of the reference" parity "$B/emu/parity" --device cuda "$FIXTURES"
+else
+    echo "not run: models of the reference, which need $FIXTURES"
+fi
+run "exchanges between cards" comm "$B/emu/comm_test"
+run "the same, streams at once" comm env EMU_STREAM=eager "$B/emu/comm_test"
+exit $failed

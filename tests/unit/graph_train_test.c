@@ -1,0 +1,421 @@
+/*
+ * graph_train_test - guards against a training step that is not forward and backward any more when
+ * it is played from a tape: arguments that changed since it was recorded, operations carried out
+ * twice or not at all, a tape that outlives its graph, a tap that is no longer called. CUDA has the
+ * only tapes; here a recorder is pretended around the CPU: what happens to the gradients while it
+ * records is undone, and to play is to do the same again with the arguments that were recorded.
+ *
+ * And the entries that only training uses (kernels/cpu_train.c): sums in their order, copies.
+ */
+#include "tests/unit/tiny.h"
+
+enum { BATCH = 2, LEN = 16, ROWS = BATCH * LEN };
+
+/* ---- the pretended recorder ---- */
+
+struct kern_tape {
+    const float *params;
+    float *grads, gscale;
+};
+
+static struct {
+    struct tiny t;
+    struct graph g;
+    struct kern_tape now; /* the arguments of the call that runs */
+    const uint16_t *tok;  /* and its tokens */
+    float *before;        /* gradients when the recording began */
+    size_t records, plays, forgets, alive;
+    bool refuse_record, refuse_tape, refuse_play;
+} fake;
+
+static bool record(struct kern *k)
+{
+    fake.records++;
+    if (fake.refuse_record)
+        return false;
+    fake.before = malloc(fake.t.m.floats * sizeof(float));
+    k->download(k, fake.before, fake.now.grads, fake.t.m.floats * sizeof(float));
+    return true;
+}
+
+static struct kern_tape *recorded(struct kern *k)
+{
+    struct kern_tape *t = malloc(sizeof *t);
+    k->upload(k, fake.now.grads, fake.before, fake.t.m.floats * sizeof(float));
+    free(fake.before);
+    if (fake.refuse_tape) {
+        free(t);
+        return NULL;
+    }
+    *t = fake.now;
+    fake.alive++;
+    return t;
+}
+
+static bool play(struct kern *k, const struct kern_tape *t)
+{
+    struct err e = {0};
+    (void)k;
+    if (fake.refuse_play)
+        return false;
+    fake.plays++;
+    assert_int_equal(graph_forward(&fake.g, t->params, fake.tok, fake.tok + 1, NULL, &e), ERR_OK);
+    graph_backward(&fake.g, t->params, t->grads, t->gscale);
+    return true;
+}
+
+static void forget(struct kern *k, struct kern_tape *t)
+{
+    (void)k;
+    fake.forgets++;
+    fake.alive -= t != NULL;
+    free(t);
+}
+
+static void no_tap(void *ctx, ptrdiff_t w, const float *dy, size_t rows, size_t n_out)
+{
+    size_t *calls = ctx;
+    (void)w;
+    (void)dy;
+    (void)rows;
+    (void)n_out;
+    ++*calls;
+}
+
+/* ---- calls of graph_train beside forward, backward and a sum ---- */
+
+/* A call: with which weights and gradients of two, which scale, whether somebody looks on; and what
+ * the recorder is expected to have done after it. */
+struct call {
+    int params, grads;
+    float gscale;
+    bool tap;
+    size_t records, plays, alive;
+};
+
+static const struct scene {
+    const char *name;
+    bool tapes, refuse_record, refuse_tape, refuse_play;
+    struct call call[7];
+} scenes[] = {
+    {"no tapes",
+     false,
+     false,
+     false,
+     false,
+     {{0, 0, 1, false, 0, 0, 0}, {0, 0, 1, false, 0, 0, 0}}},
+    {"played from the second call on",
+     true,
+     false,
+     false,
+     false,
+     {{0, 0, 1, false, 0, 0, 0},
+      {0, 0, 1, false, 1, 1, 1},
+      {0, 0, 1, false, 1, 2, 1},
+      {0, 0, 1, false, 1, 3, 1}}},
+    {"other arguments",
+     true,
+     false,
+     false,
+     false,
+     {{0, 0, 1, false, 0, 0, 0},
+      {0, 0, 1, false, 1, 1, 1},
+      {1, 0, 1, false, 1, 1, 0}, /* weights */
+      {1, 0, 1, false, 2, 2, 1},
+      {1, 1, 1, false, 2, 2, 0},    /* gradients */
+      {1, 1, 0.5f, false, 2, 2, 0}, /* scale */
+      {1, 1, 0.5f, false, 3, 3, 1}}},
+    {"a tap between",
+     true,
+     false,
+     false,
+     false,
+     {{0, 0, 1, true, 0, 0, 0},
+      {0, 0, 1, false, 0, 0, 0},
+      {0, 0, 1, false, 1, 1, 1},
+      {0, 0, 1, true, 1, 1, 1},
+      {0, 0, 1, false, 1, 2, 1}}},
+    {"cannot record",
+     true,
+     true,
+     false,
+     false,
+     {{0, 0, 1, false, 0, 0, 0}, {0, 0, 1, false, 1, 0, 0}, {0, 0, 1, false, 2, 0, 0}}},
+    {"recording fails",
+     true,
+     false,
+     true,
+     false,
+     {{0, 0, 1, false, 0, 0, 0}, {0, 0, 1, false, 1, 0, 0}, {0, 0, 1, false, 2, 0, 0}}},
+    {"does not fit any more",
+     true,
+     false,
+     false,
+     true,
+     {{0, 0, 1, false, 0, 0, 0}, {0, 0, 1, false, 1, 0, 1}, {0, 0, 1, false, 1, 0, 1}}},
+};
+
+/* The same by the functions that graph_train is made of. */
+static double by_hand(struct graph *g, const float *params, float *grads, float gscale,
+                      const uint16_t *tok)
+{
+    float nll[ROWS];
+    double sum = 0;
+    struct err e = {0};
+    assert_int_equal(graph_forward(g, params, tok, tok + 1, nll, &e), ERR_OK);
+    graph_backward(g, params, grads, gscale);
+    for (size_t i = 0; i < ROWS; i++)
+        sum += (double)nll[i];
+    return sum;
+}
+
+static void one_scene(const struct scene *s, const char *settings)
+{
+    fake.t = tiny_open(settings, 1, 3);
+    struct tiny *t = &fake.t;
+    struct kern *k = t->k;
+    size_t bytes = t->m.floats * sizeof(float), taps = 0, calls = 0;
+    float *params[2] = {t->params, k->alloc(k, bytes)};
+    float *grads[2] = {k->alloc(k, bytes), k->alloc(k, bytes)};
+    float *want[2] = {k->alloc(k, bytes), k->alloc(k, bytes)};
+    double *loss = k->alloc(k, sizeof *loss);
+    struct graph ref;
+    tiny_randomise(&t->m, params[1], 4);
+    tiny_plan(t, &fake.g, BATCH, LEN, 0, true);
+    tiny_plan(t, &ref, BATCH, LEN, 0, true);
+    fake.refuse_record = s->refuse_record;
+    fake.refuse_tape = s->refuse_tape;
+    fake.refuse_play = s->refuse_play;
+    fake.records = fake.plays = fake.forgets = fake.alive = 0;
+    if (s->tapes) {
+        k->record = record;
+        k->recorded = recorded;
+        k->play = play;
+        k->forget = forget;
+    }
+    for (; calls < COUNT(s->call) && s->call[calls].gscale > 0; calls++) {
+        const struct call *c = &s->call[calls];
+        uint16_t *tok = tiny_tokens(t, ROWS, 50 + calls);
+        fake.tok = tok;
+        fake.now = (struct kern_tape){params[c->params], grads[c->grads], c->gscale};
+        fake.g.tap = c->tap ? no_tap : NULL;
+        fake.g.tap_ctx = &taps;
+        taps = 0;
+        graph_train(&fake.g, params[c->params], tok, tok + 1, grads[c->grads], c->gscale, loss);
+        double sum = by_hand(&ref, params[c->params], want[c->grads], c->gscale, tok);
+        if (memcmp(&sum, loss, sizeof sum) != 0)
+            fail_msg("%s, call %zu: loss %.17g, expected %.17g", s->name, calls, *loss, sum);
+        for (int i = 0; i < 2; i++)
+            if (memcmp(grads[i], want[i], bytes) != 0)
+                fail_msg("%s, call %zu: other gradients in block %d", s->name, calls, i);
+        if (fake.records != c->records || fake.plays != c->plays || fake.alive != c->alive)
+            fail_msg("%s, call %zu: %zu recorded, %zu played, %zu alive; expected %zu, %zu, %zu",
+                     s->name, calls, fake.records, fake.plays, fake.alive, c->records, c->plays,
+                     c->alive);
+        if ((taps > 0) != c->tap)
+            fail_msg("%s, call %zu: the tap was called %zu times", s->name, calls, taps);
+        free(tok);
+    }
+    assert_int_equal(fake.g.trained, calls);
+    assert_int_equal(fake.g.played, fake.plays);
+    graph_free(&fake.g);
+    assert_int_equal(fake.alive, 0);
+    graph_free(&ref);
+    k->free(k, params[1]);
+    k->free(k, loss);
+    for (int i = 0; i < 2; i++) {
+        k->free(k, grads[i]);
+        k->free(k, want[i]);
+    }
+    tiny_close(t);
+}
+
+static void scenes_of_calls(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(scenes); i++)
+        one_scene(&scenes[i], i % 2 ? "BIGRAM_VOCAB_SIZE=16\nBIGRAM_DIM=8\nSMEAR_GATE=1" : "");
+}
+
+/* ---- a backend with operations for training gets in them what the others would get ----
+ * Here they are made of the others and half values stay floats, so that all bits are the same; what
+ * is marked as a half value is counted. */
+
+static struct {
+    size_t layers, x16, y16, dy16, dx16, norms, xsas, sums, qks, heads;
+} used;
+
+static void linear_train(struct kern *k, const struct kern_linear *a)
+{
+    used.x16 += a->x16;
+    used.y16 += a->y16;
+    assert_true(a->act || !a->y16);
+    if (a->act)
+        k->linear_act_fwd(k, a->y, a->f, a->x, a->w, a->rows, a->n_out, a->n_in, a->slope);
+    else
+        k->linear_fwd(k, a->y, a->x, a->w, a->rows, a->n_out, a->n_in);
+}
+
+static void linear_bwd(struct kern *k, const struct kern_linear *a)
+{
+    float *dy = malloc(a->rows * a->n_out * sizeof *dy);
+    if (!dy)
+        abort();
+    used.layers++;
+    used.dy16 += a->dy16;
+    used.dx16 += a->dx16;
+    assert_true((a->f != NULL) == a->act && !(a->dx16 && a->add));
+    memcpy(dy, a->dy, a->rows * a->n_out * sizeof *dy);
+    if (a->f)
+        k->mul(k, dy, dy, a->f, a->rows * a->n_out);
+    k->linear_bwd_w(k, a->dw, dy, a->x, a->rows, a->n_out, a->n_in);
+    k->linear_bwd_x(k, a->dx, dy, a->w, a->rows, a->n_out, a->n_in, a->add);
+    free(dy);
+}
+
+static void combine_half(struct kern *k, const struct kern_combine *a)
+{
+    used.norms++;
+    assert_true(a->y && a->n);
+    k->combine_fwd(k, a);
+}
+
+static void xsa_half(struct kern *k, const struct kern_xsa *a)
+{
+    used.xsas++;
+    k->xsa_fwd(k, a);
+}
+
+static void combine_bwd_half(struct kern *k, const struct kern_combine *a)
+{
+    used.sums++;
+    assert_true(a->dx1 && !a->add1 && a->dx0 != a->dx1);
+    k->combine_bwd(k, a);
+}
+
+static void qk_bwd_half(struct kern *k, const struct kern_qk *a)
+{
+    used.qks++;
+    k->qk_bwd(k, a);
+}
+
+static void head_train(struct kern *k, const struct kern_head *a)
+{
+    used.heads++;
+    k->head_fwd(k, a);
+    k->head_bwd(k, a);
+}
+
+/* A block has six matrices. Two norms are read by them alone, one by three of them, and so is what
+ * comes out of XSA and of the activation. Of the matrices' results four have a gradient that is a
+ * half value: q and k from the norm, those of the two that are added to the stream; and that of the
+ * activation. */
+static const struct {
+    const char *settings;
+    size_t layers, norms, xsas, x16, y16, sums, qks;
+} models[] = {
+    {"", 18, 6, 0, 3 * 5, 3, 6, 6},
+    {"XSA_LAST_N=1\nNUM_LAYERS=1", 6, 2, 1, 6, 1, 2, 2},
+    {"XSA_LAST_N=3\nBIGRAM_VOCAB_SIZE=16\nBIGRAM_DIM=8\nSMEAR_GATE=1", 19, 6, 3, 18, 3, 7, 6},
+    {"PARALLEL_LANES=merge\nPARALLEL_START_LAYER=1", 18, 6, 0, 15, 3, 6, 6},
+    {"RECUR_LAYERS=1", 24, 8, 0, 20, 4, 8, 8},
+};
+
+static void one_model(size_t c)
+{
+    struct tiny t = tiny_open(models[c].settings, 1, 8);
+    struct graph g;
+    size_t bytes = t.m.floats * sizeof(float), taps = 0;
+    float *want = t.k->alloc(t.k, bytes), *have = t.k->alloc(t.k, bytes);
+    double *loss = t.k->alloc(t.k, sizeof *loss);
+    uint16_t *tok = tiny_tokens(&t, ROWS, 9);
+    tiny_plan(&t, &g, BATCH, LEN, 0, true);
+    double sum = by_hand(&g, t.params, want, 1, tok);
+    t.k->linear_train = linear_train;
+    t.k->linear_bwd = linear_bwd;
+    t.k->combine_half = combine_half;
+    t.k->combine_bwd_half = combine_bwd_half;
+    t.k->qk_bwd_half = qk_bwd_half;
+    t.k->xsa_half = xsa_half;
+    t.k->head_train = head_train;
+    memset(&used, 0, sizeof used);
+    for (int run = 0; run < 3; run++) { /* graph_train, the same with a tap, and not graph_train */
+        g.tap = run == 1 ? no_tap : NULL;
+        g.tap_ctx = &taps;
+        *loss = sum;
+        t.k->zero(t.k, have, bytes);
+        if (run < 2)
+            graph_train(&g, t.params, tok, tok + 1, have, 1, loss);
+        else
+            *loss = by_hand(&g, t.params, have, 1, tok);
+        if (memcmp(loss, &sum, sizeof sum) != 0 || memcmp(have, want, bytes) != 0)
+            fail_msg("\"%s\", run %d: loss %.17g, expected %.17g", models[c].settings, run, *loss,
+                     sum);
+    }
+    if (used.layers != models[c].layers || used.norms != models[c].norms || used.heads != 1 ||
+        used.xsas != models[c].xsas || used.x16 != models[c].x16 || used.y16 != models[c].y16 ||
+        used.sums != models[c].sums || used.qks != models[c].qks || used.dx16 != used.y16 ||
+        used.dy16 != used.sums + used.qks + used.dx16 || taps != used.layers)
+        fail_msg("\"%s\": %zu layers, %zu norms, %zu XSA, x16 %zu, y16 %zu, dy16 %zu, dx16 %zu, "
+                 "%zu sums, %zu qk, %zu heads, %zu taps",
+                 models[c].settings, used.layers, used.norms, used.xsas, used.x16, used.y16,
+                 used.dy16, used.dx16, used.sums, used.qks, used.heads, taps);
+    graph_free(&g);
+    free(tok);
+    t.k->free(t.k, want);
+    t.k->free(t.k, have);
+    t.k->free(t.k, loss);
+    tiny_close(&t);
+}
+
+static void operations_of_training(void **state)
+{
+    (void)state;
+    for (size_t c = 0; c < COUNT(models); c++)
+        one_model(c);
+}
+
+/* ---- sums and copies ---- */
+
+static void sums(void **state)
+{
+    static const size_t sizes[] = {0, 1, 15, 16, 17, 4095, 4096, 4097, 10000};
+    struct kern *k;
+    struct err e = {0};
+    uint64_t s = 1;
+    (void)state;
+    assert_int_equal(kern_cpu(&k, 1, &e), ERR_OK);
+    for (size_t c = 0; c < COUNT(sizes); c++) {
+        size_t n = sizes[c];
+        float *x = k->alloc(k, n * sizeof *x), *y = k->alloc(k, (n + 1) * sizeof *y);
+        double *sum = k->alloc(k, 2 * sizeof *sum), want = 0;
+        for (size_t i = 0; i < n; i++) {
+            x[i] = (float)(util_uniform(&s) * (i % 7 ? 1 : 1e6));
+            want += (double)x[i];
+        }
+        y[n] = 5;
+        sum[0] = sum[1] = (double)NAN;
+        k->copy(k, y, x, n * sizeof *x);
+        k->sum_into(k, &sum[0], x, n);
+        k->sumsq_into(k, &sum[1], x, n);
+        double squares = k->sumsq(k, x, n);
+        if (memcmp(&sum[0], &want, sizeof want) != 0 ||
+            memcmp(&sum[1], &squares, sizeof squares) != 0 ||
+            (n && memcmp(x, y, n * sizeof *x) != 0) || y[n] < 5 || y[n] > 5)
+            fail_msg("%zu numbers: sum %.17g, expected %.17g", n, sum[0], want);
+        k->free(k, x);
+        k->free(k, y);
+        k->free(k, sum);
+    }
+    kern_free(k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scenes_of_calls),
+        cmocka_unit_test(operations_of_training),
+        cmocka_unit_test(sums),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
