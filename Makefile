@@ -27,8 +27,20 @@ NVCC_FLAGS  = -std=c++17 -O2 -I. -Werror all-warnings -t 0 \
               -Xcompiler -Wall,-Wextra,-Werror,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
 LDLIBS_CUDA = -L$(dir $(NVCC))../lib64 -lcudart_static -lrt -ldl
 LDLIBS     += $(LDLIBS_CUDA)
+# NCCL, which joins the cards of several processes, where its header is; the library is opened at run time.
+NCCL       ?= $(if $(wildcard $(addsuffix /nccl.h,$(dir $(NVCC))../include /usr/include /usr/local/include)),1,0)
+$(if $(filter 1,$(NCCL)),,$(info no NCCL: there is no nccl.h (libnccl-dev); one process has one card))
 else
 $(info no CUDA: $(if $(NVCC),left out,there is no nvcc); --device cuda will say so)
+endif
+# MPI where there is an mpicc (Open MPI's); MPI=0 leaves it out: processes of one job then meet over TCP.
+MPI ?= $(if $(shell command -v mpicc),1,0)
+ifeq ($(MPI),1)
+MPI_CFLAGS ?= $(patsubst -I%,-isystem %,$(shell mpicc --showme:compile))
+LDLIBS_MPI ?= $(shell mpicc --showme:link)
+LDLIBS     += -Wl,--push-state,--as-needed $(LDLIBS_MPI) -Wl,--pop-state
+else
+$(info no MPI: $(if $(shell command -v mpicc),left out,there is no mpicc); several processes meet over TCP only)
 endif
 ifeq ($(V),)
 Q = @
@@ -40,7 +52,7 @@ MAKEFLAGS += --jobs=$(shell nproc)
 DEPS      := gcc libc6-dev musl-tools libcjson-dev liblzma-dev libzstd-dev libxxhash-dev \
              libseccomp-dev libzip-dev libbrotli-dev zlib1g-dev libbz2-dev xz-utils bzip2 zstd sentencepiece
 DEPS_DEMO := dict-gcide bible-kjv bible-kjv-text debian-handbook
-DEPS_TEST := libcmocka-dev curl python3-minimal libxml2-utils
+DEPS_TEST := g++ libcmocka-dev curl python3-minimal libxml2-utils openmpi-bin libopenmpi-dev procps iproute2
 
 .DEFAULT_GOAL := all
 
@@ -51,7 +63,9 @@ KERNELS := $(filter-out kernels/cuda_none.c,$(KERNELS))
 CUDA_O  := $(patsubst %.cu,$(B)/obj/%.cu.o,$(wildcard kernels/cuda/*.cu))
 endif
 MODEL   := $(wildcard model/*.c)
-TRAINER := $(filter-out trainer/main.c,$(wildcard trainer/*.c))
+TRAINER := $(filter-out trainer/main.c $(if $(filter 1,$(MPI)),trainer/comm_mpi_none.c,trainer/comm_mpi.c) \
+           $(if $(filter 1,$(NCCL)),trainer/comm_nccl_none.c),$(wildcard trainer/*.c))
+NCCL_O  := $(if $(filter 1,$(NCCL)),$(B)/obj/trainer/comm_nccl.cu.o)
 PACKER  := $(filter-out packer/main.c,$(wildcard packer/*.c))
 VERIFY  := $(filter-out verify/main.c,$(wildcard verify/*.c))
 DECODE  := stub/lzma_dec.c stub/weights_dec.c stub/xxh64.c
@@ -60,12 +74,12 @@ PARITY  := $(wildcard tests/parity/*.c)
 UNIT    := $(wildcard tests/unit/*_test.c)
 
 SOURCES := Makefile README.md $(wildcard kernels/cuda/* $(addsuffix /*.[chS],kernels kernels/* model trainer trainer/data \
-           packer stub verify) stub/*.ld trainer/data/*.sh trainer/data/*.awk recipes/* man/* completion/* docs/*.md)
+           packer stub verify) stub/*.ld stub/*.cu stub/*.awk trainer/*.cu trainer/data/*.sh trainer/data/*.awk recipes/* man/* completion/* docs/*.md)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 # Everything but the programs' main functions; what a program does not use is not linked into it.
 LIB := $(B)/libpgolf.a
-$(LIB): $(call obj,$(KERNELS) $(MODEL) $(TRAINER) $(PACKER) $(VERIFY) $(DECODE) $(DATA)) $(CUDA_O) $(B)/stub/embed.o
+$(LIB): $(call obj,$(KERNELS) $(MODEL) $(TRAINER) $(PACKER) $(VERIFY) $(DECODE) $(DATA)) $(CUDA_O) $(NCCL_O) $(B)/stub/embed.o
 PROGRAMS := $(BIN)/trainer $(BIN)/packer $(BIN)/verify $(BIN)/shards
 
 all: $(PROGRAMS)        ## build everything (the default)
@@ -75,6 +89,7 @@ AVX2   := -mavx2 -mfma
 AVX512 := -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
 $(B)/obj/%_avx2.o: CFLAGS += $(AVX2)
 $(B)/obj/%_avx512.o: CFLAGS += $(AVX512)
+$(B)/obj/trainer/comm_mpi.o: CFLAGS += $(MPI_CFLAGS)
 
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -115,13 +130,9 @@ ANY_O := $(filter-out %/weights_dec.o,$(FULL_O)) $(B)/any/stub/weights_dec.o $(B
 %_avx2.o: SIZE += $(AVX2)
 %_avx512.o: SIZE += $(AVX512)
 
-# The loader is always built by gcc: clang's is 200 bytes larger. gcc below 12 has no -Oz. The other
-# flags were found by leaving out one optimisation after the other; they save 100 bytes.
+# The loader is assembly throughout, in the dialect of gcc.
 LOADER_CC ?= gcc
-OZ := $(shell $(LOADER_CC) -Oz -E -x c /dev/null >/dev/null 2>&1 && echo -Oz || echo -Os)
-SQUEEZE := -fno-tree-scev-cprop -fno-strict-aliasing -fno-caller-saves -fno-if-conversion -fno-ipa-cp \
-    -fno-thread-jumps
-LOADER_FLAGS := -std=c17 $(OZ) $(SQUEEZE) -ffreestanding -fno-builtin -nostdlib -static -fno-pic \
+LOADER_FLAGS := -std=c17 -ffreestanding -fno-builtin -nostdlib -static -fno-pic \
     -fno-asynchronous-unwind-tables -fno-stack-protector -fcf-protection=none -fomit-frame-pointer \
     -mgeneral-regs-only $(WARN) -I. -Wl,-no-pie -Wl,-T,stub/loader.ld,--oformat,binary,--build-id=none
 
@@ -137,10 +148,34 @@ $(B)/any/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(MUSL_CC) $(SIZE) -DKERN_NO_OPTIM -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
 
+# The runner of --runner cuda (stub/cuda.h) is the one for every codec and what opens a card.
+CUDA_RUNNER_O := $(filter-out %/stub/runner.o,$(ANY_O)) \
+                 $(addprefix $(B)/card/stub/,runner.o cuda_start.o cuda_kern.o cuda_dyn.o)
+$(B)/card/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(MUSL_CC) $(SIZE) -DRUNNER_CUDA -DKERN_NO_OPTIM -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
+
+$(B)/card/%.o: %.S
+	@mkdir -p $(@D)
+	$(Q)$(MUSL_CC) -c $< -o $@
+
+# Its kernels as PTX, which every card from sm_80 on runs; nothing where there is no nvcc. ptxas says whether the
+# text is what it claims to be.
+$(B)/stub/cuda.ptx: stub/cuda_kernels.cu stub/cuda_ptx.awk kernels/kernels.h $(wildcard kernels/cuda/*)
+	@mkdir -p $(@D)
+ifeq ($(CUDA),1)
+	$(Q)$(NVCC) -std=c++17 -O2 -I. -Werror all-warnings -arch=compute_80 -ptx $< -o $@.all
+	$(Q)awk -f stub/cuda_ptx.awk $@.all >$@.new && $(dir $(NVCC))ptxas -arch sm_80 -o $@.sm_80 $@.new
+	$(Q)printf '\0' >>$@.new && mv $@.new $@
+else
+	$(Q): >$@
+endif
+
 # Linked with its symbols, which `make size` reads, and then reduced to what is loaded.
 $(B)/stub/runner.symbols: $(RUNNER_O)
 $(B)/stub/runner_full.symbols: $(FULL_O)
 $(B)/stub/runner_any.symbols: $(ANY_O)
+$(B)/stub/runner_cuda.symbols: $(CUDA_RUNNER_O)
 $(B)/stub/%.symbols: stub/runner.ld
 	@mkdir -p $(@D)
 	$(Q)$(MUSL_CC) -nostartfiles -static -no-pie $(SIZE) -flto-partition=none \
@@ -151,7 +186,7 @@ $(B)/stub/runner%: $(B)/stub/runner%.symbols
 $(B)/stub/runner: $(B)/stub/runner.symbols
 	$(Q)objcopy -O binary $< $@ && chmod +x $@
 
-$(B)/stub/loader: stub/loader.c stub/loader.ld stub/code_dec.S stub/code_dec.h stub/xxh64.S stub/xxh64.h stub/tiny.h stub/format.h
+$(B)/stub/loader: stub/loader.c stub/loader.ld stub/code_dec.S stub/code_dec.h stub/xxh64.S stub/xxh64.h stub/start.S stub/tiny.h stub/format.h
 	@mkdir -p $(@D)
 	$(Q)$(LOADER_CC) $(LOADER_FLAGS) stub/loader.c -o $@ && chmod +x $@
 
@@ -161,7 +196,8 @@ $(B)/stub/source.tar: $(SOURCES)
 	$(Q)tar --format=ustar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rw,go=r \
 	    -cf $@ $(SOURCES)
 
-$(B)/stub/embed.o: stub/embed.S $(B)/stub/loader $(B)/stub/runner $(B)/stub/runner_full $(B)/stub/runner_any $(B)/stub/source.tar
+$(B)/stub/embed.o: stub/embed.S $(B)/stub/loader $(B)/stub/runner $(B)/stub/runner_full $(B)/stub/runner_any \
+                   $(B)/stub/runner_cuda $(B)/stub/cuda.ptx $(B)/stub/source.tar
 	$(Q)$(CC) -Wa,-I$(B) -c $< -o $@
 
 # ---- targets -------------------------------------------------------------------------------------
@@ -171,12 +207,68 @@ demo: deps-demo all     ## text to verified submission in 5 minutes; TEXT=FILE: 
 test: deps-test check   ## install what the tests need, then run them all
 
 check:                  ## unit, parity, end-to-end tests, and the units under sanitizers
-	$(Q)for t in all unit parity e2e asan; do $(MAKE) --no-print-directory $$t || exit 1; done
+	$(Q)for t in all unit parity emu e2e asan; do $(MAKE) --no-print-directory $$t || exit 1; done
 
 GPU_T := $(B)/tests/gpu/ops_test
-$(GPU_T): $(call obj,$(wildcard tests/gpu/*.c) $(KERNELS)) $(CUDA_O)
+GPU_M := $(addprefix model/,graph.c graph_plan.c graph_run.c)
+$(GPU_T): $(call obj,$(wildcard tests/gpu/*.c) $(GPU_M) $(KERNELS)) $(CUDA_O)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $^ -lm $(LDLIBS_CUDA) -o $@
+
+# The CUDA backend on the CPU (tests/gpu/emu/README.md): device code as C++, with an emulator that checks
+# every access. -fsanitize=thread makes the calls it hangs on; the library of that name is not linked.
+CXX       ?= g++
+EMU_FLAGS := -std=c++17 -g -D_GNU_SOURCE -Wall -Wextra -Werror -Wno-unknown-pragmas -ffp-contract=off -Itests/gpu/emu -I.
+EMU_HOST  := -O2
+EMU_CU    := -O1 -DCUDA_EMULATED -D__CUDACC__ -fno-threadsafe-statics -fno-strict-aliasing \
+             -fsanitize=thread,undefined -fno-sanitize-recover=all
+EMU_O     := $(patsubst tests/gpu/emu/%.cc,$(B)/emu/%.o,$(filter-out %_test.cc,$(wildcard tests/gpu/emu/*.cc)))
+EMU_CU_O  := $(patsubst kernels/cuda/%.cu,$(B)/emu/cuda/%.o,$(wildcard kernels/cuda/*.cu))
+EMU_T     := $(addprefix $(B)/emu/,ops_test train_test full_test faults_test comm_test)
+
+$(B)/emu/%.o: tests/gpu/emu/%.cc
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(EMU_FLAGS) $(EMU_HOST) -MMD -MP -c $< -o $@
+
+$(B)/emu/cuda/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(EMU_FLAGS) $(EMU_CU) -MMD -MP -c -x c++ $< -o $@
+
+$(B)/emu/comm_nccl.o: trainer/comm_nccl.cu
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(EMU_FLAGS) $(EMU_HOST) -MMD -MP -c -x c++ $< -o $@
+
+$(B)/emu/faults_test.o: EMU_HOST = $(EMU_CU)
+$(B)/emu/faults_test: $(B)/emu/faults_test.o $(EMU_O)
+$(B)/emu/ops_test: $(call obj,$(wildcard tests/gpu/*.c) $(GPU_M) $(filter-out kernels/cuda_none.c,$(wildcard kernels/*.c kernels/cpu/*.c)))
+$(B)/emu/train_test $(B)/emu/full_test: $(B)/emu/%: $(B)/obj/tests/gpu/emu/%.o
+$(B)/emu/comm_test: $(B)/obj/tests/gpu/emu/comm_test.o
+$(B)/emu/trainer: $(B)/obj/trainer/main.o
+$(B)/emu/parity: $(call obj,$(PARITY))
+$(B)/emu/verify: $(B)/obj/verify/main.o
+$(B)/emu/ops_test: $(EMU_O) $(EMU_CU_O)
+$(B)/emu/train_test $(B)/emu/full_test $(B)/emu/comm_test $(B)/emu/trainer $(B)/emu/verify $(B)/emu/parity: $(EMU_O) $(EMU_CU_O) $(B)/emu/comm_nccl.o $(LIB)
+$(EMU_T) $(B)/emu/trainer $(B)/emu/verify $(B)/emu/parity:
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -g -pthread -fsanitize=undefined $^ -lcmocka $(LDLIBS) -o $@
+
+# The library of the driver, for the runner of --runner cuda, on the same emulated card (tests/gpu/driver).
+DRIVER_O := $(addprefix $(B)/emu/driver/,memory.o block.o warp.o runtime.o libcuda.o)
+DRIVER   := $(if $(filter 1,$(CUDA)),$(B)/emu/libcuda.so.1)
+PIC      := -fPIC -fvisibility=hidden -ffunction-sections
+$(B)/emu/driver/%.o: tests/gpu/emu/%.cc
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(EMU_FLAGS) $(PIC) $(EMU_HOST) -MMD -MP -c $< -o $@
+
+$(B)/emu/driver/%.o: tests/gpu/driver/%.cc
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(EMU_FLAGS) $(PIC) $(EMU_CU) -Wno-unused-function -MMD -MP -c $< -o $@
+
+$(B)/emu/libcuda.so.1: $(DRIVER_O)
+	$(Q)$(CXX) -g -shared -fsanitize=undefined -Wl,-Bsymbolic,--gc-sections,-z,defs $^ -o $@
+
+emu: $(EMU_T) $(B)/emu/parity   ## the CUDA backend on an emulated card: every check of tests/gpu/emu
+	$(Q)B=$(B) FIXTURES=$(FIXTURES) bash tests/gpu/emu/run.sh
 
 UNIT_T := $(UNIT:%.c=$(B)/%)
 $(UNIT_T): $(B)/%: $(B)/obj/%.o $(LIB)
@@ -196,7 +288,7 @@ parity: $(B)/tests/parity       ## compare with recorded results of the referenc
 	$(Q)if [ -d $(FIXTURES) ]; then $(B)/tests/parity $(FIXTURES); \
 	    else echo "parity: no fixtures at $(FIXTURES), skipped"; fi
 
-e2e: all                ## end-to-end tests: programs, damage, instruction sets, data tools
+e2e: all $(DRIVER) $(B)/tests/unit/comm_test   ## end-to-end tests: programs, damage, instruction sets, data tools
 	$(Q)for t in tests/data/*_test.sh tests/e2e/*_test.sh; do \
 	    BIN=$(BIN) B=$(B) bash $$t || { echo "FAILED: $$t"; exit 1; }; done
 
@@ -232,7 +324,7 @@ twins: all              ## the four small twins, trained and verified (SHARDS=DI
 ablate: all             ## what each switch is worth: a twin trained with one setting changed (SHARDS=DIR)
 	$(Q)SHARDS="$(SHARDS)" BIN=$(BIN) sh recipes/ablate.sh
 
-bench: $(B)/bench/gemm $(B)/bench/ops $(B)/bench/codecs   ## measurements beside peers (bench/README.md; not in CI)
+bench: all $(addprefix $(B)/bench/,gemm ops codecs scaling) ## measurements beside peers (bench/README.md; not in CI)
 	$(Q)B=$(B) BIN=$(BIN) THREADS=$(THREADS) bash bench/run.sh
 
 $(B)/bench/%: $(B)/obj/bench/%.o $(LIB)
@@ -244,16 +336,22 @@ bench-gpu: $(B)/bench/gpu ## operations, steps and windows on a card beside ceil
 
 $(B)/bench/gpu: $(call obj,$(wildcard bench/gpu*.c)) $(LIB)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $^ $(LDLIBS_CUDA) -pthread -lm -o $@
+	$(Q)$(CC) $(CFLAGS) $^ $(LDLIBS) -o $@
 
-test-gpu: $(GPU_T)      ## everything that needs a graphics card, in one command; needs the CUDA toolkit
-	$(Q)B=$(B) BIN=$(BIN) bash tests/gpu/run.sh
+# Exchanges between cards, where the programs have been built: they need more libraries.
+NCCL_T := $(if $(and $(NCCL_O),$(wildcard $(BIN)/trainer)),$(B)/tests/gpu/comm_test)
+$(B)/tests/gpu/comm_test: $(B)/obj/tests/gpu/emu/comm_test.o $(LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+
+test-gpu: $(GPU_T) $(NCCL_T)      ## everything that needs a graphics card, in one command; needs the CUDA toolkit
+	$(Q)B=$(B) BIN=$(BIN) FIXTURES=$(FIXTURES) bash tests/gpu/run.sh
 
 $(B)/tests/size: $(B)/obj/tests/size.o $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $^ $(LDLIBS) -o $@
 
-size: $(B)/tests/size $(B)/stub/runner.symbols $(B)/stub/runner_full.symbols  ## bytes of loader and runners, by function
+size: $(B)/tests/size $(addprefix $(B)/stub/,runner.symbols runner_full.symbols runner_cuda cuda.ptx)  ## bytes of loader and runners, by function
 	$(Q)bash stub/size.sh $(B)
 
 install: all            ## programs, recipes, manual, completion into PREFIX (default /usr/local)

@@ -46,7 +46,7 @@ static void one_step(struct step *s, const uint16_t *tok, size_t micros)
     step_begin(s);
     for (size_t i = 0; i < micros && !rc; i++)
         rc = step_micro(s, tok + i * n, tok + i * n + 1, &e);
-    if (rc || (rc = step_end(s, 1, 0.95, &st, &e)))
+    if (rc || (rc = step_end(s, 1, 0.95, 0, &st, &e)))
         gpu_fail(rc, e.msg);
 }
 
@@ -58,7 +58,7 @@ static void steps(struct gpu *b, const struct gpt *m, size_t seqs, size_t micros
     double best = 0;
     size_t n = seqs * (size_t)m->r.train_seq_len * micros;
     uint16_t *tok = tokens(m, n + 1);
-    enum err_code rc = step_init(&s, b->k, m, seqs, &e);
+    enum err_code rc = step_init(&s, b->k, m, seqs, NULL, &e);
     if (rc)
         gpu_fail(rc, e.msg);
     step_set(&s, weights);

@@ -6,14 +6,14 @@
 #   PYTHON      a Python that has torch 2.x; without one ours is measured alone
 #   SHARDS      directory with token shards and tokeniser of 1024 pieces; without it, and for 4096 pieces
 #               always, shards are made from Debian's English texts in OUT (out/bench)
-#   PARTS       which parts to run: gemm ops codecs baseline pr1296 pr1263
+#   PARTS       which parts to run: gemm ops codecs baseline pr1296 pr1263 scaling
 #   SETS        weights for the codecs: safetensors and .ptz files, and the word gaussian; by default those in
 #               ../shared and of the twins (out/twins) that are there, and gaussian (half an hour in all)
 #   SECONDS_PER_SHAPE 0.5
 set -eu
 export LC_ALL=C
 BIN=${BIN:-bin} B=${B:-build} THREADS=${THREADS:-2} PYTHON=${PYTHON:-python3} OUT=${OUT:-out/bench}
-PARTS=${PARTS:-gemm ops codecs baseline pr1296 pr1263}
+PARTS=${PARTS:-gemm ops codecs baseline pr1296 pr1263 scaling}
 export OPENBLAS_CORETYPE=${OPENBLAS_CORETYPE:-SkylakeX}
 # Threads of OpenBLAS spin after a call and would take the core that the other side is measured on.
 export OPENBLAS_THREAD_TIMEOUT=4
@@ -110,5 +110,8 @@ if part pr1263 "SLOT of PR #1263 (11 layers, 1024 pieces), fp32, $THREADS thread
     ours_train pr1263 "$data" 2048 2 > /dev/null # for its weights
     ours=$(ours_score slot "$data" 4096 33)
     compare "SLOT window of 2048, 16 steps" "$ours" slot pr1263 64 8 "$THREADS" 4
+fi
+if part scaling "what several processes send, beside the formula of docs/scaling.md"; then
+    bash bench/scaling.sh
 fi
 printf '\n%d s in all\n' "$SECONDS"
