@@ -118,7 +118,7 @@ SIZE := -std=c17 -Os -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -fno-asynchrono
         -fno-shrink-wrap -fno-tree-bit-ccp -fno-tree-loop-im -fno-move-loop-invariants -fno-tree-sink \
         -fno-expensive-optimizations -fno-rerun-cse-after-loop -fno-optimize-sibling-calls \
         -fno-tree-tail-merge -mstringop-strategy=rep_byte -fno-tree-loop-distribute-patterns \
-        -fno-tree-loop-optimize -fno-jump-tables --param min-crossjump-insns=2
+        -fno-tree-loop-optimize -fno-jump-tables --param min-crossjump-insns=2 -mno-red-zone --param max-combine-insns=2
 RUNNER := stub/runner.c stub/runner_rt.c stub/weights_dec.c $(wildcard kernels/cpu/*.c) \
           $(addprefix model/,bytes.c gpt.c gpt_load.c graph.c graph_plan.c graph_run.c recipe_check.c \
           score.c shard.c slot.c tensor.c text.c window.c)
@@ -129,6 +129,10 @@ FULL_O := $(RUNNER:%.c=$(B)/full/%.o) $(B)/full/model/ttt.o
 ANY_O := $(filter-out %/weights_dec.o,$(FULL_O)) $(B)/any/stub/weights_dec.o $(B)/any/stub/lzma_dec.o
 %_avx2.o: SIZE += $(AVX2)
 %_avx512.o: SIZE += $(AVX512)
+# Two of the options above cost bytes in some files.
+sized = $(foreach r,musl full any card,$(1:%=$(B)/$(r)/%.o))
+$(call sized,$(addprefix model/graph,_plan _run) model/graph stub/runner_rt): SIZE += -finline-functions-called-once
+$(call sized,$(addprefix kernels/cpu/,isa_once dispatch pool math64)): SIZE += -fgcse
 
 # The loader is assembly throughout, in the dialect of gcc.
 LOADER_CC ?= gcc

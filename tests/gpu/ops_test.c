@@ -197,7 +197,7 @@ int main(int argc, char **argv)
     if (!rc)
         rc = strcmp(device, "cpu") ? kern_cuda(&o.k[TESTED], 0, &e) : kern_cpu(&o.k[TESTED], 1, &e);
     if (rc)
-        return fprintf(stderr, "ops_test: %s\n", e.msg), rc;
+        return fprintf(stderr, "ops_test: %s\n", e.msg), (int)rc;
     printf("%s beside %s\n", o.k[TESTED]->name, o.k[REFERENCE]->name);
     ops_rows(&o, small);
     ops_products(&o, small);

@@ -246,13 +246,13 @@ void group_norm(struct check *c, struct group *g, const float *got, size_t n,
 static void compare(struct check *c, struct group *g, const float *f, const double *d, size_t n,
                     const struct tensor_view *want, double tol)
 {
-    if (c->loose && f) {
+    if (c->loose > 0 && f) {
         group_norm(c, g, f, n, want, c->loose);
         return;
     }
     if (!same_size(c, g, n, want))
         return;
-    if (c->loose)
+    if (c->loose > 0)
         tol = c->loose / 20 * tensor_max(want);
     double worst = -1;
     size_t at = 0;

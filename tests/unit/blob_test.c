@@ -182,6 +182,67 @@ static void lies(void **state)
     }
 }
 
+/* Source and kernels: either, both, and in no other order. */
+static void optional_sections(void **state)
+{
+    static const struct {
+        const char *name;
+        bool source, cuda;
+        uint32_t kind[2]; /* put into the entries behind the six, unless 0 */
+        const char *said; /* NULL: sound */
+    } cases[] = {
+        {"source", true, false, {0}, NULL},
+        {"kernels", false, true, {0}, NULL},
+        {"both", true, true, {0}, NULL},
+        {"kernels twice", true, true, {KIND_CUDA}, "section 7: kind 8 (cuda), expected 9"},
+        {"source twice", true, true, {0, KIND_SOURCE}, "kind 7 (source), expected 8 (cuda)"},
+        {"the other order", true, true, {KIND_CUDA, KIND_SOURCE}, "kind 7 (source), expected 9"},
+        {"a recipe again", false, true, {KIND_RECIPE}, "kind 6 (recipe), expected 7 (source)"},
+        {"behind the last", false, true, {KIND_CUDA + 1}, "kind 9 (unknown)"},
+        {"far behind the last", false, true, {UINT32_MAX}, "kind 4294967295 (unknown)"},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct small s = small_new(NULL, 0, CODEC_RANGE), made = {0};
+        struct coded c[SECTIONS_MAX - 2] = {{0}};
+        const struct coded *part[SECTIONS_MAX - 2] = {0};
+        struct err e = {0};
+        struct blob b;
+        uint8_t *raw;
+        for (size_t k = 0; k < COUNT(c); k++) {
+            const struct blob_section *from = &s.b.section[k < 4 ? k + 2 : KIND_RUNNER - 1];
+            c[k] = (struct coded){.codec = from->codec,
+                                  .data = s.file + from->offset,
+                                  .size = from->size,
+                                  .raw_size = from->raw_size};
+            memcpy(c[k].params, from->params, sizeof c[k].params);
+            if (k < 4 || (k == 4 ? cases[i].source : cases[i].cuda))
+                part[k] = &c[k];
+        }
+        blob_layout(&made.b, s.file, TINY_HEADERS, part, COUNT(part));
+        EXPECT("write", ERR_OK, "", blob_write(util_path("made"), &made.b, &e), e);
+        made.file = util_slurp(util_path("made"), &made.size);
+        for (size_t k = 0; k < 2; k++)
+            if (cases[i].kind[k])
+                put_le32(small_header(&made) + HDR_ENTRIES + (SECTIONS_MIN + k) * SEC_BYTES,
+                         cases[i].kind[k]);
+        small_seal(&made);
+        enum err_code want = cases[i].said ? ERR_INPUT : ERR_OK;
+        EXPECT(cases[i].name, want, cases[i].said ? cases[i].said : "",
+               blob_parse(&b, made.file, made.size, "blob", NULL, 0, &e), e);
+        if (!cases[i].said) {
+            assert_int_equal(blob_find(&b, KIND_SOURCE) != NULL, cases[i].source);
+            assert_int_equal(blob_find(&b, KIND_CUDA) != NULL, cases[i].cuda);
+            EXPECT("decode", ERR_OK, "", blob_decode(&raw, &b.section[SECTIONS_MIN], "blob", &e),
+                   e);
+            free(raw);
+        }
+        unlink(util_path("made"));
+        free(made.file);
+        free(s.file);
+    }
+}
+
 /* Bytes that belong to no section, with every size and hash right otherwise. */
 static void hidden_bytes(void **state)
 {
@@ -280,15 +341,11 @@ static void disk_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sound),
-        cmocka_unit_test(golden),
-        cmocka_unit_test(every_bit),
-        cmocka_unit_test(every_length),
-        cmocka_unit_test(lies),
-        cmocka_unit_test(hidden_bytes),
-        cmocka_unit_test(does_not_unpack),
-        cmocka_unit_test(not_a_blob),
-        cmocka_unit_test(disk_full),
+        cmocka_unit_test(sound),        cmocka_unit_test(golden),
+        cmocka_unit_test(every_bit),    cmocka_unit_test(every_length),
+        cmocka_unit_test(lies),         cmocka_unit_test(optional_sections),
+        cmocka_unit_test(hidden_bytes), cmocka_unit_test(does_not_unpack),
+        cmocka_unit_test(not_a_blob),   cmocka_unit_test(disk_full),
     };
     return cmocka_run_group_tests(tests, NULL, util_cleanup);
 }

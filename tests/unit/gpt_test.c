@@ -161,6 +161,39 @@ static void store_free(struct store *s)
     free(s->name);
 }
 
+/* Several scales per row: each belongs to an equal part of its columns. */
+static void grouped_scales(void **state)
+{
+    static const size_t groups[] = {1, 2, 3, 24};
+    (void)state;
+    for (size_t i = 0; i < COUNT(groups); i++) {
+        struct tiny t = tiny_open("", 1, 1);
+        float *want = calloc(t.m.floats, sizeof *want);
+        struct store s = store_make(&t.m, ST_I8, want);
+        const struct gpt_param *p = gpt_find(&t.m, "blocks.0.attn.c_q.weight");
+        size_t at = 2 * (size_t)(p - t.m.param), n = 24 * groups[i], cols = 24 / groups[i];
+        uint8_t *scale = malloc(2 * n);
+        struct err e = {0};
+        for (size_t k = 0; k < n; k++) {
+            scale[2 * k] = (uint8_t)(0x2000 + 5 * k);
+            scale[2 * k + 1] = (uint8_t)((0x2000 + 5 * k) >> 8);
+        }
+        s.t[at + 1].data = scale;
+        s.t[at + 1].shape[0] = n;
+        s.t[at + 1].nbytes = 2 * n;
+        for (size_t r = 0; r < 24; r++)
+            for (size_t c = 0; c < 24; c++)
+                want[p->at + 24 * r + c] = (float)(int8_t)s.t[at].data[24 * r + c] *
+                                           f16_to_f32(le16(scale + 2 * (r * groups[i] + c / cols)));
+        EXPECT("load", ERR_OK, "", gpt_load(&t.m, t.params, s.t, s.count, "f", &e), e);
+        assert_memory_equal(t.params, want, t.m.floats * sizeof *want);
+        free(scale);
+        free(want);
+        store_free(&s);
+        tiny_close(&t);
+    }
+}
+
 static void every_storage_type(void **state)
 {
     static const enum st_dtype types[] = {ST_F32, ST_F16, ST_BF16, ST_I8};
@@ -216,6 +249,13 @@ static void tensors_that_are_refused(void **state)
          ".q must be I8 with .scale"},
         {"scale too short", ST_I8, 2 * 6 + 1, NULL, -1, 23, 0, 0, NULL,
          ".q must be I8 with .scale"},
+        {"groups over the ends of rows", ST_I8, 2 * 6 + 1, NULL, -1, 36, 0, 0, NULL,
+         ".q must be I8 with .scale"},
+        {"groups that do not fill a row", ST_I8, 2 * 6 + 1, NULL, -1, 120, 0, 0, NULL,
+         ".q must be I8 with .scale"},
+        {"no scales", ST_I8, 2 * 6 + 1, NULL, -1, 1, 0, 0, NULL, ".q must be I8 with .scale"},
+        {"steps beside scales", ST_I8, 2 * 6 + 3, "blocks.0.attn.c_q.weight.step", -1, 0, 0, 0,
+         NULL, ".step beside .scale"},
         {"scale of another type", ST_I8, 2 * 6 + 1, NULL, ST_BF16, 0, 0, 0, NULL,
          ".q must be I8 with .scale"},
         {"scale of two dims", ST_I8, 2 * 6 + 1, NULL, -1, 0, 2, 0, NULL,
@@ -308,8 +348,8 @@ static const char *const recipes[] = {
     "RECUR_LAYERS=1\nXSA_LAST_N=3\nVE_ENABLED=1\nVE_DIM=5\nVE_LAYERS=1",
     "RECUR_LAYERS=2,3\nNUM_LAYERS=5\nSKIP_GATES_ENABLED=1\nSKIP_REUSE_LAST=1\nLN_SCALE=1",
     "PARALLEL_LANES=merge\nPARALLEL_START_LAYER=3\nNUM_LAYERS=5\nRECUR_LAYERS=2",
-    "PARALLEL_LANES=merge\nPARALLEL_START_LAYER=2\nNUM_LAYERS=4\nXSA_LAST_N=4\n"
-    "SKIP_GATES_ENABLED=1\nVE_ENABLED=1\nVE_DIM=7\nVE_LAYERS=2,3\nMATRIX_BANKS=1",
+    ("PARALLEL_LANES=merge\nPARALLEL_START_LAYER=2\nNUM_LAYERS=4\nXSA_LAST_N=4\n"
+     "SKIP_GATES_ENABLED=1\nVE_ENABLED=1\nVE_DIM=7\nVE_LAYERS=2,3\nMATRIX_BANKS=1"),
     "PARALLEL_LANES=cross\nPARALLEL_START_LAYER=1\nNUM_LAYERS=4\nSKIP_GATES_ENABLED=1",
     "PARALLEL_LANES=cross\nPARALLEL_START_LAYER=3\nNUM_LAYERS=4\nRECUR_LAYERS=1",
     "MATRIX_BANKS=1\nTIE_EMBEDDINGS=0",
@@ -533,10 +573,15 @@ static void gradient_bits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parameter_counts),   cmocka_unit_test(names),
-        cmocka_unit_test(every_storage_type), cmocka_unit_test(tensors_that_are_refused),
-        cmocka_unit_test(strangers),          cmocka_unit_test(every_gradient),
-        cmocka_unit_test(a_longer_sequence),  cmocka_unit_test(micro_batches),
+        cmocka_unit_test(parameter_counts),
+        cmocka_unit_test(names),
+        cmocka_unit_test(every_storage_type),
+        cmocka_unit_test(grouped_scales),
+        cmocka_unit_test(tensors_that_are_refused),
+        cmocka_unit_test(strangers),
+        cmocka_unit_test(every_gradient),
+        cmocka_unit_test(a_longer_sequence),
+        cmocka_unit_test(micro_batches),
         cmocka_unit_test(gradient_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

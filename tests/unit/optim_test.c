@@ -236,7 +236,7 @@ static void three_steps(void **state)
                         calloc(m.floats, sizeof(double))};
         for (size_t i = 0; i < 3 && cases[c].set[i]; i++)
             toy_set(&m.r, cases[c].set[i]);
-        assert_int_equal(optim_init(&o, k, &m, &e), ERR_OK);
+        assert_int_equal(optim_init(&o, k, &m, 0, 1, &e), ERR_OK);
         k->upload(k, p, init, bytes);
         for (size_t i = 0; i < m.floats; i++)
             s.p[i] = init[i];
@@ -270,15 +270,16 @@ static void three_steps(void **state)
     kern_free(k);
 }
 
-/* Runs cover the block once, without gap or overlap, and merge only neighbours of one group. */
+/* Pieces cover the block once, without gap or overlap: a bank is cut into its matrices, and only
+ * neighbours of one group are merged. */
 static void cover(void **state)
 {
     static const struct {
         const char *set;
-        size_t n[10]; /* of each run, 0 ends */
+        size_t n[12]; /* of each piece, 0 ends */
     } cases[] = {
-        {"PROJ_OPTIMIZER=muon", {120, 144, 8, 72, 144, 12, 60, 24, 1}},
-        {"PROJ_OPTIMIZER=adamw", {120, 144, 8, 72, 144, 12, 60, 25}},
+        {"PROJ_OPTIMIZER=muon", {40, 40, 40, 144, 8, 72, 144, 12, 60, 24, 1}},
+        {"PROJ_OPTIMIZER=adamw", {40, 40, 40, 144, 8, 72, 144, 12, 60, 25}},
     };
     struct kern *k = cpu(1);
     (void)state;
@@ -288,12 +289,12 @@ static void cover(void **state)
         struct err e = {0};
         size_t at = 0;
         toy_set(&m.r, cases[c].set);
-        assert_int_equal(optim_init(&o, k, &m, &e), ERR_OK);
-        for (size_t i = 0; i < o.runs; i++) {
-            if (o.run[i].at != at || o.run[i].n != cases[c].n[i])
-                fail_msg("%s: run %zu: %zu floats at %zu", cases[c].set, i, o.run[i].n,
-                         o.run[i].at);
-            at += o.run[i].n;
+        assert_int_equal(optim_init(&o, k, &m, 0, 1, &e), ERR_OK);
+        for (size_t i = 0; i < o.p.pieces; i++) {
+            const struct piece *p = &o.p.piece[i];
+            if (p->at != at || p->local != at || p->n != cases[c].n[i])
+                fail_msg("%s: piece %zu: %zu floats at %zu", cases[c].set, i, p->n, p->at);
+            at += p->n;
         }
         assert_int_equal(at, m.floats);
         optim_free(&o);
@@ -337,7 +338,7 @@ static void bf16_storage(void **state)
         float *block[3] = {malloc(bytes), malloc(bytes), malloc(bytes)};
         toy_set(&m.r, cases[c].set[0]);
         toy_set(&m.r, cases[c].set[1]);
-        assert_int_equal(optim_init(&o, k, &m, &e), ERR_OK);
+        assert_int_equal(optim_init(&o, k, &m, 0, 1, &e), ERR_OK);
         k->upload(k, p, host, bytes);
         optim_round(&o, p);
         k->download(k, block[0], p, bytes);
@@ -389,7 +390,7 @@ static void clip(void **state)
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         float *g = k->alloc(k, 3 * sizeof *g), got[3];
         k->upload(k, g, cases[c].g, 3 * sizeof *g);
-        double norm = optim_clip(k, g, 3, cases[c].max);
+        double norm = optim_clip(k, g, 3, 1, cases[c].max);
         k->download(k, got, g, sizeof got);
         if (!(norm >= cases[c].norm && norm <= cases[c].norm * (1 + 1e-7)))
             fail_msg("%s: norm %g", cases[c].name, norm);

@@ -14,6 +14,7 @@
 #include "tests/unit/util.h"
 
 static uint8_t loader[TINY_HEADERS], runner[TINY_RUNNER];
+static const uint8_t kernels[] = ".version 7.0\n.target sm_80\n";
 static const uint8_t table[] = {3, 0, 0, 0, 0, 2, 1, 0, 3, 1};
 static const uint8_t source[] = "the sources of everything";
 
@@ -57,9 +58,13 @@ static struct pack_job job(void)
         .codec = CODEC_AUTO,
         .loader = loader,
         .runner = runner,
+        .runner_cuda = runner,
+        .kernels = kernels,
         .source = source,
         .loader_n = sizeof loader,
         .runner_n = sizeof runner,
+        .runner_cuda_n = sizeof runner,
+        .kernels_n = sizeof kernels,
         .source_n = sizeof source,
     };
 }
@@ -67,7 +72,8 @@ static struct pack_job job(void)
 static void packs(void **state)
 {
     (void)state;
-    for (int with_source = 0; with_source < 2; with_source++) {
+    for (int what = 0; what < 4; what++) {
+        int with_source = what % 2, cuda = what / 2;
         struct pack_job j = job();
         struct blob b, r;
         struct err e = {0};
@@ -77,10 +83,11 @@ static void packs(void **state)
         recipe_init(&def);
         int64_t iterations = def.iterations;
         j.with_source = with_source;
+        j.cuda = cuda;
         EXPECT("pack", ERR_OK, "", pack(&j, &b, &e), e);
         EXPECT("open", ERR_OK, "", blob_open(&r, j.out, loader, sizeof loader, &e), e);
         assert_true(r.known_loader);
-        assert_int_equal(r.count, SECTIONS_MIN + with_source);
+        assert_int_equal(r.count, SECTIONS_MIN + with_source + cuda);
         assert_int_equal(r.size, b.size);
         for (size_t i = 0; i < r.count; i++)
             assert_int_equal(r.section[i].size, b.section[i].size);
@@ -103,6 +110,13 @@ static void packs(void **state)
             EXPECT("source", ERR_OK, "", blob_decode(&raw, blob_find(&r, KIND_SOURCE), j.out, &e),
                    e);
             assert_memory_equal(raw, source, sizeof source);
+            free(raw);
+        }
+        assert_int_equal(blob_find(&r, KIND_CUDA) != NULL, cuda);
+        if (cuda) {
+            EXPECT("kernels", ERR_OK, "", blob_decode(&raw, blob_find(&r, KIND_CUDA), j.out, &e),
+                   e);
+            assert_memory_equal(raw, kernels, sizeof kernels);
             free(raw);
         }
         blob_close(&r);
