@@ -58,11 +58,13 @@ static struct gpt_param *add_named(struct gpt *m, enum param_class cls, enum par
 {
     struct gpt_param *p = &m->param[m->nparams++];
     p->cls = cls;
-    p->init = init;
-    p->value = value;
-    p->ndim = d1 ? 2 : d0 ? 1 : 0;
+    if (!IN_RUNNER) { /* which asks for none of it: these arguments then cost nothing */
+        p->init = init;
+        p->value = value;
+        p->ndim = d1 ? 2 : d0 ? 1 : 0;
+        p->shape[1] = d1;
+    }
     p->shape[0] = d0 ? d0 : 1;
-    p->shape[1] = d1;
     p->size = p->shape[0] * (d1 ? d1 : 1);
     return p;
 }
@@ -107,8 +109,10 @@ static void add_front(struct gpt *m)
         add_control(m, 0.5, ROOT, "lane_merge", 0, 0);
     if (lanes_are(r, "cross")) { /* [l][attention, MLP][lane 0, lane 1] and without the lane */
         add_control(m, 1, ROOT, "parallel_post_lambdas", (size_t)r->num_layers, 2);
-        m->param[m->nparams - 1].ndim = 3;
-        m->param[m->nparams - 1].shape[2] = 2;
+        if (!IN_RUNNER) {
+            m->param[m->nparams - 1].ndim = 3;
+            m->param[m->nparams - 1].shape[2] = 2;
+        }
         m->param[m->nparams - 1].size *= 2;
         add_control(m, sqrt(1.1), ROOT, "parallel_resid_lambdas", (size_t)r->num_layers, 2);
     }
@@ -180,7 +184,7 @@ static void place(struct gpt *m, struct gpt_param *p)
 /* Places in the block: table order, or the banks first. */
 static void place_all(struct gpt *m)
 {
-    bool banks = m->r.matrix_banks;
+    bool banks = !IN_RUNNER && m->r.matrix_banks; /* a matter of training */
     for (size_t k = 0; k < KINDS && banks; k++)
         for (size_t i = 0; i < m->nparams; i++)
             if (m->param[i].cls == PARAM_MATRIX && ends_with(m->param[i].name, bank[k]))

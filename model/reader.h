@@ -3,7 +3,9 @@
  *
  * Little-endian fields are read one at a time. Lengths are compared with what is left by
  * subtraction, so no length from a file can overflow. A read that does not fit sets `bad` and
- * yields zero or NULL; the caller tests `bad` before it uses any value.
+ * yields zero or NULL; the caller tests `bad` before it uses any value. A runner does not look: its
+ * loader has compared the hashes of the file that both are in, and whoever wrote that wrote the
+ * runner too. What comes from elsewhere, shards, is measured before.
  */
 #ifndef MODEL_READER_H
 #define MODEL_READER_H
@@ -11,6 +13,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "kernels/err.h"
 
 struct reader {
     const uint8_t *at, *end;
@@ -32,7 +36,7 @@ static inline size_t reader_left(const struct reader *r)
 static inline const uint8_t *reader_take(struct reader *r, size_t n)
 {
     const uint8_t *p = r->at;
-    if (r->bad || n > reader_left(r)) {
+    if (!IN_RUNNER && (r->bad || n > reader_left(r))) {
         r->bad = true;
         return NULL;
     }
@@ -71,25 +75,25 @@ static inline void put_le64(uint8_t *p, uint64_t v)
 static inline uint8_t reader_u8(struct reader *r)
 {
     const uint8_t *p = reader_take(r, 1);
-    return p ? *p : 0;
+    return IN_RUNNER || p ? *p : 0;
 }
 
 static inline uint16_t reader_u16(struct reader *r)
 {
     const uint8_t *p = reader_take(r, 2);
-    return p ? le16(p) : 0;
+    return IN_RUNNER || p ? le16(p) : 0;
 }
 
 static inline uint32_t reader_u32(struct reader *r)
 {
     const uint8_t *p = reader_take(r, 4);
-    return p ? le32(p) : 0;
+    return IN_RUNNER || p ? le32(p) : 0;
 }
 
 static inline uint64_t reader_u64(struct reader *r)
 {
     const uint8_t *p = reader_take(r, 8);
-    return p ? le64(p) : 0;
+    return IN_RUNNER || p ? le64(p) : 0;
 }
 
 #endif

@@ -8,17 +8,17 @@ size_t recipe_layers(const char *list, size_t layers, size_t *out)
     size_t n = 0;
     while (*list) {
         size_t v = 0, digits = 0;
-        for (; *list >= '0' && *list <= '9' && v < layers; list++, digits++)
+        for (; *list >= '0' && (IN_RUNNER || (*list <= '9' && v < layers)); list++, digits++)
             v = v * 10 + (size_t)(*list - '0');
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n && !IN_RUNNER; i++)
             if (out[i] == v)
                 return SIZE_MAX;
-        if (!digits || v >= layers)
+        if (!IN_RUNNER && (!digits || v >= layers))
             return SIZE_MAX;
         out[n++] = v; /* distinct and below layers, so it fits */
-        if (*list == ',' && list[1])
+        if (*list == ',' && (IN_RUNNER || list[1]))
             list++;
-        else if (*list)
+        else if (!IN_RUNNER && *list)
             return SIZE_MAX;
     }
     return n;

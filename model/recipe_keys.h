@@ -107,6 +107,10 @@
     K(NUM, BETA2, beta2, 0.95, "AdamW")                                                            \
     K(NUM, ADAM_EPS, adam_eps, 1e-8, "AdamW")                                                      \
     K(NUM, GRAD_CLIP_NORM, grad_clip_norm, 0, "global L2 norm of the gradient, 0: no clipping")    \
+    K(STR, GRAD_CLIP_SCOPE, grad_clip_scope, "global",                                             \
+      "what GRAD_CLIP_NORM clips: global (the sum) or rank (each of GRAD_RANKS before it, #1276)") \
+    K(INT, GRAD_RANKS, grad_ranks, 8,                                                              \
+      "gradients that a step is added up of, so the most processes; 1 to 512, a power of two")     \
     K(NUM, EMA_DECAY, ema_decay, 0, "exponential average of the weights is saved; 0: none")        \
     K(STR, LOADER, loader, "sequential", "order of training data: sequential or coprime (#726)")   \
     K(INT, LOADER_RANKS, loader_ranks, 0,                                                          \

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "kernels/err.h"
+
 const struct tensor_view *tensor_find(const struct tensor_view *t, size_t count, const char *name)
 {
     for (size_t i = 0; i < count; i++)
@@ -20,7 +22,7 @@ float f16_to_f32(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, mag = h & 0x7fff;
     union bits x;
-    if (mag >= 0x7c00) { /* infinity, NaN: widen the exponent, keep the payload */
+    if (!IN_RUNNER && mag >= 0x7c00) { /* infinity, NaN: widen the exponent, keep the payload */
         x.u = 0x7f800000 | (mag & 0x3ff) << 13;
     } else {
         /* Shifted into place the value is 2^112 times too small, also when it is subnormal. */
@@ -52,7 +54,7 @@ uint16_t f32_to_f16(float f)
 uint16_t f32_to_bf16(float f)
 {
     union bits x = {.f = f};
-    if ((x.u & 0x7fffffff) > 0x7f800000)
+    if (!IN_RUNNER && (x.u & 0x7fffffff) > 0x7f800000)
         return (uint16_t)(x.u >> 16 | 0x40);
     return (uint16_t)((x.u + 0x7fff + (x.u >> 16 & 1)) >> 16);
 }

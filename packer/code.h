@@ -8,7 +8,7 @@
 
 /*
  * coded_code - n bytes, 1 to 2^31 - 1, for which x86-64 code is expected; anything else works too.
- * Takes about 3 microseconds per byte and 34 MB. Fails: ERR_RESOURCE without memory.
+ * Takes about 3 microseconds per byte and 36 MB. Fails: ERR_RESOURCE without memory.
  */
 enum err_code coded_code(struct coded *c, const void *raw, size_t n, struct err *e);
 

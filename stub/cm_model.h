@@ -404,7 +404,7 @@ static inline void cm_hints(struct cm_model *m, struct cm_matrix *x)
 {
     for (int i = 0; i < HINTS - !x->hint[HINT_BITS]; i++)
         x->hint[i] = cm_plain(m, cm_hint_bits[i], x->hint[i]);
-    x->hint[HINT_SIMILAR] &= x->cols <= CM_WIDE;
+    x->hint[HINT_SIMILAR] &= IN_RUNNER || x->cols <= CM_WIDE;
 }
 
 /* cm_matrix - walk over a matrix; rows and cols are not 0, rexp and cexp NULL or as long as they.
@@ -455,13 +455,13 @@ static inline void cm_tensor(struct cm_model *m, uint8_t *payload, size_t raw_si
     x.rows = matrix->nbytes / x.cols;
     cm_hints(m, &x);
     weights_open(&c, payload, raw_size);
-    if (c.left <= CM_TENSORS && x.hint[HINT_BITS]) {
+    if ((IN_RUNNER || c.left <= CM_TENSORS) && x.hint[HINT_BITS]) {
         do
             weights_next(&c, &t);
         while (x.hint[HINT_FLAGS]--);
-        if (t.dtype == ST_I8 && t.nbytes == x.rows)
+        if (IN_RUNNER || (t.dtype == ST_I8 && t.nbytes == x.rows))
             x.rexp = (const int8_t *)t.data;
-        if (weights_next(&c, &t) && t.dtype == ST_I8 && t.nbytes == x.cols)
+        if (weights_next(&c, &t) && (IN_RUNNER || (t.dtype == ST_I8 && t.nbytes == x.cols)))
             x.cexp = (const int8_t *)t.data;
     }
     cm_matrix(m, &x);

@@ -21,16 +21,19 @@
     .set V_STATE, -128 + 4 * 6
     .set V_OPCODE, -128 + 4 * 7
     .set V_HASH, -128 + 4 * 8
-    .set CONTEXTS, 20
+    .set CONTEXTS, 22
     .set HASH, -68
-    .set ROW_LAST, 16
-    .set ROW_BEFORE, 24
-    .set AT, 32
+    .set ROW_LAST, 24
+    .set ROW_BEFORE, 32
+    .set AT, 40
     .set STRETCH, AT + 16 * CONTEXTS
     .set SQUASH, STRETCH + 4 * 4096
     .set ROW, 4 * 64
     .set WEIGHTS, SQUASH + 4 * 4096
-    .set HISTORY, WEIGHTS + ROW * (4 * 256 + CONTEXTS + 1)
+    .set ROWS, ROW * 256 * 64
+    .set STATES, WEIGHTS + 3 * ROWS
+    .set KNOWN, STATES + ROW * 64
+    .set HISTORY, KNOWN + ROW * (CONTEXTS + 1)
     .set SLOTS, HISTORY + 8 * CONTEXTS * 256
     .set GOLDEN, 0x9E3779B1
 
@@ -118,7 +121,7 @@ code_dec_small:
     push CONTEXTS
     pop rcx
     lea r8, [rbp + HISTORY]
-    lea r14, [rbp + WEIGHTS + ROW * 1024 - 4]
+    lea r14, [rbp + KNOWN - 4]
 .Lslot:
     mov eax, [rbp + rcx * 4 + HASH - 4]
     add eax, ebx
@@ -140,20 +143,22 @@ code_dec_small:
     add r8, 8 * 256
     loop .Lslot
 
-# Mix. ecx goes down from 40 to 1, the rows are addressed from 4 bytes before their start.
-    mov eax, ebx
-    shl eax, 8
-    lea r12, [rbp + rax + WEIGHTS - 4]
+# Mix. ecx goes down from 44 to 1, the rows are addressed from 4 bytes before their start.
     mov eax, [rbp + V_STATE]
     shl eax, 8
-    lea r13, [rbp + rax + WEIGHTS + ROW * 256 - 4]
-    mov eax, [rbp + V_LAST]
+    lea r13, [rbp + rax + STATES - 4]
+    mov al, bl
+    mov edx, eax
+    shl edx, 8
+    lea r12, [rbp + rdx + WEIGHTS - 4]
+    mov al, [rbp + V_LAST]
+    mov edx, eax
+    shl edx, 8
+    lea rdx, [rbp + rdx + WEIGHTS + ROWS - 4]
+    mov [rbp + ROW_LAST], rdx
+    mov al, [rbp + V_LAST + 4]
     shl eax, 8
-    lea rax, [rbp + rax + WEIGHTS + ROW * 512 - 4]
-    mov [rbp + ROW_LAST], rax
-    mov eax, [rbp + V_LAST + 4]
-    shl eax, 8
-    lea rax, [rbp + rax + WEIGHTS + ROW * 768 - 4]
+    lea rax, [rbp + rax + WEIGHTS + 2 * ROWS - 4]
     mov [rbp + ROW_BEFORE], rax
     push rdi
     xor edi, edi
@@ -271,9 +276,11 @@ code_dec_small:
 
 # The instruction. ebx is the byte, edx the state.
     mov edx, [rbp + V_STATE]
-    sub edx, 64
-    jae .Lstate
-    add edx, 64
+    cmp dl, 32
+    jbe .Lfew
+    sub edx, 8
+    jmp .Lstate
+.Lfew:
     cmp dl, 16
     jae .Lmodrm
     dec edx
@@ -376,11 +383,11 @@ code_dec_small:
     ret
 
 .Lcontexts:
-    .word 0x0000, 0x0001, 0x0003, 0x000F, 0x0040, 0x0041, 0x0042, 0x0046
-    .word 0x00C0, 0x02C8, 0x0AC0, 0x0100, 0x0300, 0x0601, 0x1100, 0x1300
-    .word 0x0031, 0x4300, 0x0044, 0x0281
+    .word 0x0000, 0x0001, 0x0003, 0x00C8, 0x0040, 0x0041, 0x0042, 0x1080
+    .word 0x00C0, 0x02D8, 0x0AC0, 0x0100, 0x0340, 0x0601, 0x1100, 0x0007
+    .word 0x0031, 0x4100, 0x0044, 0x0281, 0x024E, 0x2242
 .Lnext:
-    .byte 0, 1, 4, 16, 17, 20, 24, 32, 96, 160, 224
+    .byte 0, 1, 4, 16, 17, 20, 24, 32, 40, 48, 56
 .Lruns:
     .byte 0x33, 0x01, 0x02, 0x80, 0x07, 0xF0, 0xF0, 0xF0, 0xF6, 0xF0, 0x10, 0x0A
     .byte 0x03, 0x26, 0x00, 0x02, 0x05, 0x01, 0x04, 0x30, 0xF1, 0x04, 0x05, 0x14

@@ -11,8 +11,8 @@
  *
  * The predictions are added up in the logistic domain, ln(p / (1 - p)), with weights that learn
  * online: they move along the gradient of the coding cost. There are five sets of weights, added
- * together: chosen by the bits of the byte so far, by the state in the instruction, by the last
- * byte, by the one before, and by how many contexts are not new.
+ * together: chosen by the state in the instruction; by it and the bits of the byte so far, the last
+ * byte, or the one before; and by how many contexts are not new.
  *
  * Code is in the same language everywhere, so the model reads it: prefixes, opcode, ModRM, the
  * length of what follows. It need not be right (data is parsed as well, and some rare opcodes are
@@ -30,10 +30,10 @@
 #include <string.h>
 
 enum {
-    CODE_CONTEXTS = 20,
+    CODE_CONTEXTS = 22,
     CODE_INPUTS = 2 * CODE_CONTEXTS, /* of the mixer */
     CODE_PITCH = 64,                 /* weights from one row of them to the next */
-    CODE_SETS = 5,                   /* of weights, up to 256 rows each */
+    CODE_SETS = 5,                   /* of weights */
     CODE_SLOTS = 1 << 22,
     CODE_CURVE = 4096, /* points of the logistic curve, from -8 to 8 */
 };
@@ -50,8 +50,8 @@ enum {
 
 /* The contexts: bit i stands for place i above. Found by search on the runner. */
 static const uint16_t code_context[CODE_CONTEXTS] = {
-    0x0000, 0x0001, 0x0003, 0x000F, 0x0040, 0x0041, 0x0042, 0x0046, 0x00C0, 0x02C8,
-    0x0AC0, 0x0100, 0x0300, 0x0601, 0x1100, 0x1300, 0x0031, 0x4300, 0x0044, 0x0281,
+    0x0000, 0x0001, 0x0003, 0x00C8, 0x0040, 0x0041, 0x0042, 0x1080, 0x00C0, 0x02D8, 0x0AC0,
+    0x0100, 0x0340, 0x0601, 0x1100, 0x0007, 0x0031, 0x4100, 0x0044, 0x0281, 0x024E, 0x2242,
 };
 
 /*
@@ -61,14 +61,15 @@ static const uint16_t code_context[CODE_CONTEXTS] = {
  *   16, 17, 20  a ModRM byte, then 0, 1 or 4 bytes of immediate
  *   24          an opcode; there was a prefix
  *   32          an opcode of the second table: behind 0F, VEX or EVEX
- *   32 + 64 n   n more bytes of VEX or EVEX
+ *   32 + 8 n    n more bytes of VEX or EVEX
  */
 enum {
     CODE_MODRM = 16,
     CODE_PREFIXED = 24,
     CODE_TABLE2 = 32,
-    CODE_VEX = 64,
-    CODE_STATES = 256,
+    CODE_VEX = 8, /* for each byte */
+    CODE_STATES = 64,
+    CODE_ROWS = 256 * CODE_STATES, /* of weights, in the sets that are chosen by it and a byte */
 };
 
 /* What opcodes are followed by, as the state after them. */
@@ -188,7 +189,7 @@ struct code_model {
     int32_t stretch[CODE_CURVE];
     uint32_t squash[CODE_CURVE];
     /* 20 fraction bits, two's complement: should they ever overflow, they wrap */
-    uint32_t weights[256 * (CODE_SETS - 1) + CODE_CONTEXTS + 1][CODE_PITCH];
+    uint32_t weights[3 * CODE_ROWS + CODE_STATES + CODE_CONTEXTS + 1][CODE_PITCH];
     struct code_slot history[CODE_CONTEXTS][256];
     struct code_slot slot[CODE_SLOTS];
 };
@@ -241,11 +242,12 @@ static inline uint32_t code_predict(struct code_model *m)
         m->at[CODE_CONTEXTS + k] = &m->history[k][s->history];
         known += s->n != 0;
     }
-    m->weight[0] = m->weights[m->bits];
-    m->weight[1] = m->weights[256 + m->v[V_STATE]];
-    m->weight[2] = m->weights[512 + m->v[V_LAST]];
-    m->weight[3] = m->weights[768 + m->v[V_LAST + 1]];
-    m->weight[4] = m->weights[1024 + known];
+    uint32_t state = m->v[V_STATE];
+    m->weight[0] = m->weights[256 * state + m->bits];
+    m->weight[1] = m->weights[CODE_ROWS + 256 * state + m->v[V_LAST]];
+    m->weight[2] = m->weights[2 * CODE_ROWS + 256 * state + m->v[V_LAST + 1]];
+    m->weight[3] = m->weights[3 * CODE_ROWS + state];
+    m->weight[4] = m->weights[3 * CODE_ROWS + CODE_STATES + known];
     int64_t dot = 0;
     for (size_t j = 0; j < CODE_INPUTS; j++) {
         /* 0.08: what an input weighs at the start */
@@ -314,7 +316,7 @@ static inline bool code_next_byte(struct code_model *m)
     memmove(v + 1, v, (V_STATE - 1) * sizeof *v);
     v[V_LAST] = b;
     v[V_HASH] = (v[V_HASH] + b) * 0x9E3779B1u;
-    if (state >= CODE_VEX) {
+    if (state > CODE_TABLE2) {
         state -= CODE_VEX;
     } else if (state >= CODE_MODRM && state < CODE_PREFIXED) {
         state = code_modrm(v[V_OPCODE], b, state - CODE_MODRM);

@@ -13,6 +13,8 @@ stub_\name\()_end:
     embed runner, "stub/runner"
     embed runner_full, "stub/runner_full"
     embed runner_any, "stub/runner_any"
+    embed runner_cuda, "stub/runner_cuda"
+    embed cuda, "stub/cuda.ptx"
     embed source, "stub/source.tar"
 
     .section .note.GNU-stack, "", @progbits

@@ -12,6 +12,8 @@ extern const uint8_t stub_loader[], stub_loader_end[];
 extern const uint8_t stub_runner[], stub_runner_end[];
 extern const uint8_t stub_runner_full[], stub_runner_full_end[]; /* with test-time training */
 extern const uint8_t stub_runner_any[], stub_runner_any_end[];   /* and weights of every codec */
+extern const uint8_t stub_runner_cuda[], stub_runner_cuda_end[]; /* the same, and cards */
+extern const uint8_t stub_cuda[], stub_cuda_end[]; /* its kernels; empty in a build without nvcc */
 extern const uint8_t stub_source[], stub_source_end[];
 
 #endif

@@ -1,13 +1,15 @@
 /*
  * format.h - the layout of a submission file, as constants. Specified in words in docs/format.md.
  *
- *     [loader ELF][header][runner][weights][byte table][recipe][source, optional]
+ *     [loader ELF][header][runner][weights][byte table][recipe][source][cuda]
+ *
+ * The last two are optional.
  *
  * Everything is little-endian and read field by field (model/reader.h); no struct is laid over the
  * file. Sections follow each other without gaps, in the order of their kinds, the last one ends
  * where the file ends, and the header has one entry for each of them, itself and the loader
- * included. So the entry of a kind is always at the same place: HDR_ENTRIES + (kind - 1) *
- * SEC_BYTES.
+ * included. So the entry of a kind that is not optional is always at the same place: HDR_ENTRIES +
+ * (kind - 1) * SEC_BYTES.
  *
  * Shared by the loader, the runner, packer and verify. Constants only: nothing here is code.
  */
@@ -31,7 +33,7 @@ _Static_assert(HDR_FILE_SIZE + 8 == HDR_ENTRIES,
 
 /* One section entry. Offsets from its start: */
 enum {
-    SEC_KIND = 0,      /* u32: enum kind; entry number i has kind i + 1 */
+    SEC_KIND = 0,      /* u32: enum kind, rising; in entry number i < SECTIONS_MIN it is i + 1 */
     SEC_CODEC = 4,     /* u32: enum codec */
     SEC_OFFSET = 8,    /* u64: from the start of the file */
     SEC_SIZE = 16,     /* u64: bytes stored */
@@ -54,8 +56,9 @@ enum kind {
     KIND_BYTE_TABLE = 5,
     KIND_RECIPE = 6,
     KIND_SOURCE = 7,
-    SECTIONS_MIN = 6, /* source is the only optional section */
-    SECTIONS_MAX = 7,
+    KIND_CUDA = 8, /* kernels for the CUDA runner */
+    SECTIONS_MIN = 6,
+    SECTIONS_MAX = 8,
 };
 
 enum codec {
@@ -77,6 +80,7 @@ enum {
     BYTE_TABLE_RAW_MAX = 4 + 2 * 65536,
     RECIPE_RAW_MAX = 1 << 20,
     SOURCE_RAW_MAX = 64 << 20,
+    CUDA_RAW_MAX = 4 << 20,
 };
 
 /* Parameters of CODEC_LZMA. Offsets inside SEC_PARAMS: */

@@ -9,8 +9,9 @@
  * Either the runner starts, or there is one line on standard error and exit status 3 (the file is
  * damaged) or 4 (the kernel refused something).
  *
- * Built with LOADER_HOSTED the same code is an ordinary function, load(), that tests run under the
- * sanitizers; only the system calls, the decoder (stub/code_dec.h) and the hash differ.
+ * The program that ships is written in assembly, for every byte of it counts: stub/start.S does
+ * what load() does here, with stub/code_dec.S and stub/xxh64.S. Built with LOADER_HOSTED this file
+ * is its definition, an ordinary function that tests run under the sanitizers.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -46,7 +47,17 @@ enum {
 /* Out of line: the loader is built for size. */
 #define SMALL static __attribute__((noinline))
 
-#ifdef LOADER_HOSTED
+#ifndef LOADER_HOSTED
+
+_Static_assert(CODE_WORK == 46300000 && HDR_COUNT == 16 && HDR_ENTRIES == 32 && HDR_TAIL == 8 &&
+                   SECTIONS_MIN == 6 && SECTIONS_MAX == 8 && KIND_RUNNER == 3 && SEC_OFFSET == 8 &&
+                   SEC_SIZE == 16 && SEC_RAW_SIZE == 24 && SEC_XXH64 == 32 && SEC_BYTES == 48 &&
+                   RUNNER_FD_AT == 12,
+               "stub/start.S has these numbers too");
+__asm__(".include \"stub/code_dec.S\"\n.include \"stub/xxh64.S\"\n.include \"stub/start.S\"");
+
+#else
+
 #define DECODE        code_dec
 #define HASH(data, n) xxh64(data, n)
 #include <errno.h>
@@ -61,28 +72,6 @@ static long sys3(long number, long a, long b, long c)
 {
     return sys5(number, a, b, c, 0, 0);
 }
-#else
-#define DECODE        code_dec_small
-#define HASH(data, n) xxh64_small(n, data)
-__asm__(".include \"stub/code_dec.S\"\n.include \"stub/xxh64.S\"");
-static inline long sys3(long number, long a, long b, long c)
-{
-    __asm__ volatile("syscall" : "+a"(number) : "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
-    return number;
-}
-/* A sixth argument, where the kernel looks for one (an offset), is 0. */
-static inline long sys5(long number, long a, long b, long c, long d, long e)
-{
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    register long r9 __asm__("r9") = 0;
-    __asm__ volatile("syscall"
-                     : "+a"(number)
-                     : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return number;
-}
-#endif
 
 #define DAMAGED "submission: damaged\n"
 #define REFUSED "submission: refused\n"
@@ -187,13 +176,4 @@ TINY _Noreturn void load(const char *path, size_t loader_bytes, const long *args
     __builtin_unreachable();
 }
 
-#ifndef LOADER_HOSTED
-extern const char loader_bytes[]; /* its address is the number; from stub/loader.ld */
-
-__attribute__((used)) static _Noreturn void begin(const long *stack)
-{
-    load("/proc/self/exe", (size_t)loader_bytes, stack);
-}
-
-__asm__(".globl _start\n_start: mov %rsp, %rdi\n call begin");
 #endif

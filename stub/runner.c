@@ -21,24 +21,18 @@
 #include "model/shard.h"
 #include "model/text.h"
 #include "stub/code_dec.h"
+#include "stub/cuda.h"
 #include "stub/format.h"
 #include "stub/weights_dec.h"
 
 extern const uint8_t __ehdr_start[];
 
+/* Short: it is in every submission. docs/scoring.md has more. */
 static const char usage[] =
     "usage: submission --data DIR [--eval MODE] [--max-tokens N] [--threads N] [--nll OUT.npy] "
     "[--json]\n"
-    "       submission --info | --extract DIR | --help\n"
-    "Scores a token stream with the model inside this file and prints bits per byte.\n"
-    "  --data        directory with *_val_*.bin shards, or one shard\n"
-    "  --eval        " EVAL_MODE_NAMES "; default: the recipe's\n"
-    "  --max-tokens  score the first N positions only\n"
-    "  --threads     default: all cores\n"
-    "  --nll         one float64 per scored token\n"
-    "  --info        the sections of this file as JSON\n"
-    "  --extract     write the decoded sections to files\n"
-    "example: ./submission --data fineweb10B_sp1024 --eval sliding\n";
+    "       submission --info | --extract DIR\n"
+    "MODE: " EVAL_MODE_NAMES "\n" CUDA_USAGE;
 
 struct file {
     const uint8_t *data, *header;
@@ -106,11 +100,12 @@ static void open_file(struct file *f)
     struct stat st;
     void *map;
     if (!fd || fstat(fd, &st))
-        err_exit(ERR_USAGE, "this is the runner; start the submission file itself");
+        err_exit(ERR_USAGE, "start the submission itself");
     map = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED)
         err_memory();
-    close(fd);
+    if (!HAS_CUDA) /* which may have to start again */
+        close(fd);
     f->data = loader_code = map;
     f->size = (size_t)st.st_size;
     /* The loader's program header says how long the loader is, and there the header begins. */
@@ -120,8 +115,14 @@ static void open_file(struct file *f)
 
 /* By kind, and by codec. */
 static const char *const kind_name[] = {"",        "loader",     "header", "runner",
-                                        "weights", "byte_table", "recipe", "source"};
+                                        "weights", "byte_table", "recipe", "source" CUDA_KIND};
 static const char *const codec_name[] = {"none", "lzma", "zstd", "range", "cm", "code"};
+
+/* The kind of entry number i, from 1: that number, where source is the only optional section. */
+static uint32_t kind_of(const struct file *f, uint32_t i)
+{
+    return HAS_CUDA ? (uint32_t)field(f, i, SEC_KIND) : i;
+}
 
 /* The decoded bytes of a section: in place, or in fresh memory. pool: for weights, or NULL. */
 static const uint8_t *decode(const struct file *f, uint32_t kind, struct pool *pool)
@@ -155,7 +156,7 @@ static void info(const struct file *f)
     number(&t, "{\"total_bytes\":", f->size);
     for (uint32_t kind = 1; kind <= f->count; kind++) {
         text_str(&t, kind > 1 ? "},\n{\"kind\":\"" : ",\"sections\":[\n{\"kind\":\"");
-        text_str(&t, kind_name[kind]);
+        text_str(&t, kind_name[kind_of(f, kind)]);
         text_str(&t, "\",\"codec\":\"");
         text_str(&t, codec_name[(uint32_t)field(f, kind, SEC_CODEC)]);
         number(&t, "\",\"offset\":", field(f, kind, SEC_OFFSET));
@@ -175,7 +176,7 @@ static void extract(const struct file *f, const char *dir)
         const uint8_t *raw = decode(f, kind, NULL);
         text_str(&t, dir);
         text_char(&t, '/');
-        text_str(&t, kind_name[kind]);
+        text_str(&t, kind_name[kind_of(f, kind)]);
         write_all(create(path), raw, field(f, kind, SEC_RAW_SIZE), path);
     }
 }
@@ -213,6 +214,8 @@ static void load_engine(struct engine *g, const struct file *f, size_t threads)
     free(v);
     if (field(f, KIND_WEIGHTS, SEC_CODEC) << 32) /* it is not in place */
         free((void *)(uintptr_t)payload);
+    if (cuda_on) /* its section is the last one */
+        cuda_engine(&g->k, &g->params, &g->m, (const char *)decode(f, (uint32_t)f->count, NULL));
 }
 
 /* ---- scoring ---- */
@@ -235,8 +238,11 @@ static enum err_code write_nll(void *ctx, const double *nll, size_t n, struct er
 {
     struct output *o = ctx;
     (void)e;
-    if (o->nll >= 0)
+    if (o->nll >= 0) {
+        if (cuda_on)
+            cuda_written();
         write_all(o->nll, nll, n * sizeof *nll, o->name);
+    }
     return ERR_OK;
 }
 
@@ -249,10 +255,8 @@ static void progress(void *ctx, size_t done, size_t all)
     if (!o->tty || (t < o->shown + 200 && done < all))
         return;
     o->shown = t;
-    number(&x, "\rwindow ", done);
-    number(&x, "/", all);
-    number(&x, ", ", t * (all - done) / done / 1000);
-    text_str(&x, done < all ? " s left   " : " s left   \r\033[K");
+    number(&x, "\r", 100 * done / all);
+    text_str(&x, done < all ? " %" : " %\r\033[K");
     print(2, buf);
 }
 
@@ -307,7 +311,12 @@ static void score(const struct file *f, const struct options *o)
     const char *mode = o->eval ? o->eval : g.m.r.eval_mode;
     so.mode = eval_mode_parse(mode);
     if (so.mode == EVAL_MODES)
-        err_exit(ERR_USAGE, "--eval %s: must be " EVAL_MODE_NAMES, mode);
+        err_exit(ERR_USAGE, "%s: see --help", mode);
+    if (cuda_on) {
+        if (eval_mode_trains(&g.m.r, so.mode))
+            cuda_leave("this --eval trains the weights");
+        so.batch = CUDA_ROWS / recipe_eval_len(&g.m.r);
+    }
     shard_load(&tok, &n, o->data, "val", (size_t)g.m.r.vocab_size,
                o->max_tokens ? o->max_tokens + 1 : 0, NULL);
     score_windows(&g.m, n, &so, &l, NULL);
@@ -327,12 +336,27 @@ static void score(const struct file *f, const struct options *o)
 /* ---- command line ---- */
 
 /* Options in the order of the words; those from FLAGS on have no value. */
-enum { DATA, EVAL, NLL, EXTRACT, MAX_TOKENS, THREADS, FLAGS, JSON = FLAGS, INFO, OPTIONS };
-static const char words[] = "data\0eval\0nll\0extract\0max-tokens\0threads\0json\0info\0";
+enum {
+    DATA,
+    EVAL,
+    NLL,
+    EXTRACT,
+    MAX_TOKENS,
+    THREADS,
+    DEVICE,
+    FLAGS = DEVICE + HAS_CUDA,
+    JSON = FLAGS,
+    INFO,
+    OPTIONS
+};
+static const char words[] =
+    "data\0eval\0nll\0extract\0max-tokens\0threads\0" CUDA_WORD "json\0info\0";
 
 static void parse_args(struct options *o, char **argv)
 {
+    static const char wrong[] = "%s: see --help"; /* one text for all: every byte counts */
     const char *value[OPTIONS] = {0};
+    size_t number[2] = {0};
     while (*++argv) {
         const char *name = *argv, *word = words;
         int i = 0;
@@ -342,26 +366,24 @@ static void parse_args(struct options *o, char **argv)
         }
         for (; i < OPTIONS && (strncmp(name, "--", 2) || strcmp(name + 2, word)); i++)
             word += strlen(word) + 1;
-        if (i == OPTIONS)
-            err_exit(ERR_USAGE, "%s: unknown option; try --help", name);
-        if (i < FLAGS && !*++argv)
-            err_exit(ERR_USAGE, "%s: needs a value", name);
+        if (i == OPTIONS || (i < FLAGS && !*++argv) ||
+            ((i == MAX_TOKENS || i == THREADS) &&
+             (number[i - MAX_TOKENS] = small_number(*argv)) == SIZE_MAX))
+            err_exit(ERR_USAGE, wrong, name);
         value[i] = *argv;
-        if ((i == MAX_TOKENS || i == THREADS) && small_number(*argv) == SIZE_MAX)
-            err_exit(ERR_USAGE, "%s %s: not a number", name, *argv);
     }
     *o = (struct options){.data = value[DATA],
                           .eval = value[EVAL],
                           .nll = value[NLL],
                           .extract = value[EXTRACT],
+                          .max_tokens = number[0],
+                          .threads = number[1],
                           .json = value[JSON],
                           .info = value[INFO]};
-    if (value[MAX_TOKENS])
-        o->max_tokens = small_number(value[MAX_TOKENS]);
-    if (value[THREADS])
-        o->threads = small_number(value[THREADS]);
+    if (HAS_CUDA)
+        cuda_device = value[DEVICE];
     if (!o->info && !o->extract && !o->data)
-        err_exit(ERR_USAGE, "say --data DIR; try --help");
+        err_exit(ERR_USAGE, wrong, "--data");
 }
 
 int main(int argc, char **argv)
@@ -375,7 +397,10 @@ int main(int argc, char **argv)
         info(&f);
     else if (o.extract)
         extract(&f, o.extract);
-    else
+    else {
+        if (HAS_CUDA)
+            cuda_begin(argv);
         score(&f, &o);
+    }
     return 0;
 }

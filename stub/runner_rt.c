@@ -344,7 +344,7 @@ enum err_code file_map(const char *path, const void **data, size_t *n, struct er
         p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     close(fd);
     if (p == MAP_FAILED)
-        return err_set(e, ERR_RESOURCE, "%s: cannot map it", path);
+        err_memory();
     *data = p;
     *n = (size_t)st.st_size;
     return ERR_OK;
@@ -466,7 +466,7 @@ int pthread_create(pthread_t *restrict thread, const pthread_attr_t *restrict at
     if (clone_thread(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
                          CLONE_SYSVSEM,
                      top) < 0)
-        err_exit(ERR_RESOURCE, "cannot start a thread");
+        err_memory();
     return 0;
 }
 

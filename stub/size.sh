@@ -14,3 +14,8 @@ for r in runner runner_full; do
     sed -n '2,41p' "$B/stub/$r.size"
     echo "     ... all of them: $B/stub/$r.size"
 done
+[ -s "$B/stub/cuda.ptx" ] || { echo; echo "no kernels for a card: built without nvcc"; exit 0; }
+stored() { "$B/tests/size" "$1" 0 </dev/null | awk 'NR == 1 { print $1 }'; }
+runner=$(stored "$B/stub/runner_cuda") kernels=$(stored "$B/stub/cuda.ptx")
+echo
+echo "runner_cuda: $runner bytes stored, kernels $kernels; with the loader $((runner + kernels + loader)) (budget 98304)"

@@ -41,14 +41,14 @@ static void cpu_free(struct kern *k, void *p)
 static void cpu_copy(struct kern *k, void *dst, const void *src, size_t bytes)
 {
     (void)k;
-    if (bytes)
+    if (IN_RUNNER || bytes)
         memcpy(dst, src, bytes);
 }
 
 static void cpu_zero(struct kern *k, void *dst, size_t bytes)
 {
     (void)k;
-    if (bytes)
+    if (IN_RUNNER || bytes)
         memset(dst, 0, bytes);
 }
 

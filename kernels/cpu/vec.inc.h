@@ -124,7 +124,7 @@ VEC_FN void vec_act(float *y, float *f, float below, size_t n)
         size_t lanes = vec_lanes(i, n);
         v16 c = vec_get(y + i, lanes);
         v16 d = v16_mul(v16_sel_gt(c, v16_zero(), v16_set1(2), v16_set1(below)), c);
-        if (f)
+        if (KERN_SAVES && f)
             vec_put(f + i, d, lanes);
         vec_put(y + i, v16_mul(v16_mul(v16_set1(0.5f), d), c), lanes);
     }
