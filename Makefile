@@ -118,7 +118,8 @@ SIZE := -std=c17 -Os -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -fno-asynchrono
         -fno-shrink-wrap -fno-tree-bit-ccp -fno-tree-loop-im -fno-move-loop-invariants -fno-tree-sink \
         -fno-expensive-optimizations -fno-rerun-cse-after-loop -fno-optimize-sibling-calls \
         -fno-tree-tail-merge -mstringop-strategy=rep_byte -fno-tree-loop-distribute-patterns \
-        -fno-tree-loop-optimize -fno-jump-tables --param min-crossjump-insns=2 -mno-red-zone --param max-combine-insns=2
+        -fno-tree-loop-optimize -fno-jump-tables --param min-crossjump-insns=2 -mno-red-zone --param max-combine-insns=2 \
+        -fno-tree-slsr -fno-tree-fre -fno-ipa-bit-cp -fno-lra-remat -fno-tree-pta -ffinite-loops -fno-defer-pop
 RUNNER := stub/runner.c stub/runner_rt.c stub/weights_dec.c $(wildcard kernels/cpu/*.c) \
           $(addprefix model/,bytes.c gpt.c gpt_load.c graph.c graph_plan.c graph_run.c recipe_check.c \
           score.c shard.c slot.c tensor.c text.c window.c)

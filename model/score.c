@@ -21,8 +21,7 @@ static enum err_code check_mode(const struct recipe *r, enum eval_mode mode, str
 {
     enum err_code rc = ERR_OK;
     if (eval_mode_trains(r, mode) && !TTT_BUILT)
-        return err_set(e, ERR_USAGE,
-                       "%s trains the weights, which this runner cannot; pack with EVAL_MODE=%s",
+        return err_set(e, ERR_USAGE, "%s needs another runner: pack with EVAL_MODE=%s",
                        eval_mode_name(mode), eval_mode_name(mode));
     if (!IN_RUNNER && eval_mode_trains(r, mode))
         rc = ttt_check(r, e);
@@ -51,8 +50,7 @@ enum err_code score_windows(const struct gpt *m, size_t n, const struct score_op
         n = o->max_tokens;
     l->total = n / l->len * l->len;
     if (!l->total)
-        return err_set(e, ERR_INPUT, "the stream has %zu positions to score, one window needs %zu",
-                       n, l->len);
+        return err_set(e, ERR_INPUT, "%zu positions to score, one window needs %zu", n, l->len);
     return ERR_OK;
 }
 
@@ -260,7 +258,7 @@ enum err_code score_run(const struct gpt *m, struct kern *k, const float *params
     rc = run_mode(&s, &l, out, record, e);
     scorer_free(&s);
     if (!rc && !out->bytes)
-        rc = err_set(e, ERR_INPUT, "the scored tokens stand for no bytes of text");
+        rc = err_set(e, ERR_INPUT, "the tokens stand for no bytes");
     if (rc)
         return rc;
     finish(out);

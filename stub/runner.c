@@ -100,7 +100,7 @@ static void open_file(struct file *f)
     struct stat st;
     void *map;
     if (!fd || fstat(fd, &st))
-        err_exit(ERR_USAGE, "start the submission itself");
+        err_exit(ERR_USAGE, "start the submission");
     map = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED)
         err_memory();
