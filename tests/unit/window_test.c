@@ -162,7 +162,7 @@ static void lists_of_recipes(void **state)
         {"max cuts", "new", 48, 16, EVAL_PLAIN, 1500, 100, 96, ERR_OK, ""},
         {"max beyond the end", "new", 48, 16, EVAL_PLAIN, 1500, 5000, 1488, ERR_OK, ""},
         {"max below a window", "new", 48, 16, EVAL_PLAIN, 1500, 47, 0, ERR_INPUT,
-         "has 47 positions"},
+         "47 positions to score, one window needs 48"},
         {"stride = window", "new", 48, 48, EVAL_SLIDING, 97, 0, 96, ERR_OK, ""},
         {"stride > window", "new", 48, 49, EVAL_SLIDING, 97, 0, 96, ERR_OK, ""},
         {"stride > window, plain", "new", 48, 49, EVAL_PLAIN, 97, 0, 96, ERR_OK, ""},
