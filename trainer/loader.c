@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "trainer/hash.h"
+#include "trainer/split.h"
 
 enum { RANKS = 8 }; /* of the originals, for LOADER=coprime LOADER_RANKS=0 */
 
@@ -77,10 +78,9 @@ static enum err_code span_take(struct loader *l, uint16_t *ids, uint16_t *target
 /* Where the span that holds window `at` of a batch begins and ends. */
 static void span_of(const struct loader *l, size_t at, size_t *from, size_t *to)
 {
-    size_t some = l->batch / l->ranks, longer = l->batch % l->ranks;
-    size_t rank = at < longer * (some + 1) ? at / (some + 1) : (at - longer) / some;
-    *from = rank * some + (rank < longer ? rank : longer);
-    *to = *from + some + (rank < longer);
+    struct split_range span = split_range(l->batch, l->ranks, split_part(l->batch, l->ranks, at));
+    *from = span.from;
+    *to = span.from + span.count;
 }
 
 static enum err_code sequential_next(struct loader *l, uint16_t *ids, uint16_t *target, size_t seqs,

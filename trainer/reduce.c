@@ -184,8 +184,7 @@ void reduce_begin(struct reduce *r)
 /* The group that micro-batch `micro` of the step belongs to. */
 static size_t group_of(const struct reduce *r, size_t micro)
 {
-    size_t groups = r->mine.groups, some = r->micros / groups, longer = r->micros % groups;
-    return micro < longer * (some + 1) ? micro / (some + 1) : (micro - longer) / some;
+    return split_part(r->micros, r->mine.groups, micro);
 }
 
 bool reduce_last(const struct reduce *r)

@@ -9,6 +9,12 @@ struct split_range split_range(size_t n, size_t parts, size_t i)
     return (struct split_range){i * some + (i < longer ? i : longer), some + (i < longer)};
 }
 
+size_t split_part(size_t n, size_t parts, size_t at)
+{
+    size_t some = n / parts, longer = n % parts;
+    return at < longer * (some + 1) ? at / (some + 1) : (at - longer) / some;
+}
+
 static size_t half(size_t leaves)
 {
     size_t p = 1;

@@ -31,6 +31,9 @@ struct split_range {
 /* split_range - part i of n things in `parts` parts: sizes differ by at most one, longer first. */
 struct split_range split_range(size_t n, size_t parts, size_t i);
 
+/* split_part - the part that thing number `at` of them lies in. */
+size_t split_part(size_t n, size_t parts, size_t at);
+
 /* Leaves [from, to) of the tree. */
 struct split_node {
     size_t from, to;

@@ -24,6 +24,13 @@ static bool alone(const struct spread *s)
     return s->p->ranks == 1;
 }
 
+/* The first n parts, to their end. */
+static enum err_code exchange(struct spread *s, size_t n, struct err *e)
+{
+    enum err_code rc = comm_start(s->c, s->part, n, &s->batch, e);
+    return rc ? rc : comm_wait(s->c, &s->batch, e);
+}
+
 static void add_part(struct spread *s, size_t *n, size_t peer, bool send, float *at, size_t floats)
 {
     s->part[(*n)++] = (struct comm_part){peer, send, at, floats * sizeof *at};
@@ -84,8 +91,7 @@ static enum err_code with_root(struct spread *s, float *block, float *packed, bo
         else if (t->owner && t->owner == s->p->rank)
             add_part(s, &n, 0, collect, packed + t->local, t->n);
     }
-    enum err_code rc = comm_start(s->c, s->part, n, &s->batch, e);
-    return rc ? rc : comm_wait(s->c, &s->batch, e);
+    return exchange(s, n, e);
 }
 
 enum err_code spread_collect(struct spread *s, float *block, const float *packed, struct err *e)
@@ -112,6 +118,5 @@ enum err_code spread_same(struct spread *s, float *block, size_t n, struct err *
         add_part(s, &parts, 0, false, block, n);
     for (size_t r = 1; r < s->p->ranks && s->p->rank == 0; r++)
         add_part(s, &parts, r, true, block, n);
-    enum err_code rc = comm_start(s->c, s->part, parts, &s->batch, e);
-    return rc ? rc : comm_wait(s->c, &s->batch, e);
+    return exchange(s, parts, e);
 }

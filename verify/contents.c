@@ -57,10 +57,14 @@ void contents_tokenizer(size_t size, const char *path, struct report *r)
 
 /* ---- inside the sections ---- */
 
+static bool same(const uint8_t *raw, size_t n, const uint8_t *own, const uint8_t *end)
+{
+    return n == (size_t)(end - own) && !memcmp(raw, own, n);
+}
+
 static void source(const uint8_t *raw, size_t n, struct report *r)
 {
-    size_t own = (size_t)(stub_source_end - stub_source);
-    bool known = n == own && !memcmp(raw, stub_source, n);
+    bool known = same(raw, n, stub_source, stub_source_end);
     report_line(r, "source       %zu bytes, %s", n,
                 known ? "that of this build" : "not that of this build");
     cJSON_AddStringToObject(r->root, "source", known ? "known" : "unknown");
@@ -69,8 +73,7 @@ static void source(const uint8_t *raw, size_t n, struct report *r)
 /* Whose kernels a card would run. */
 static void kernels(const uint8_t *raw, size_t n, struct report *r)
 {
-    size_t own = (size_t)(stub_cuda_end - stub_cuda);
-    bool known = n == own && !memcmp(raw, stub_cuda, n);
+    bool known = same(raw, n, stub_cuda, stub_cuda_end);
     report_line(r, "cuda         %zu bytes of kernels, %s", n,
                 known ? "those of this build" : "not those of this build");
     cJSON_AddStringToObject(r->root, "cuda", known ? "known" : "unknown");
