@@ -278,7 +278,9 @@ emu: $(EMU_T) $(B)/emu/parity   ## the CUDA backend on an emulated card: every c
 UNIT_T := $(UNIT:%.c=$(B)/%)
 $(UNIT_T): $(B)/%: $(B)/obj/%.o $(LIB)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+	$(Q)$(CC) $(CFLAGS) $(UNIT_LD) $^ -lcmocka $(LDLIBS) -o $@
+# Its backend stands in for the CUDA one, also where that is built in.
+$(B)/tests/unit/apart_test: UNIT_LD := -Wl,--wrap=kern_cuda
 
 unit: $(UNIT_T) $(B)/tests/corpus     ## unit tests (cmocka); what fuzzing starts from must compile too
 	$(Q)for t in $(UNIT_T); do STUB_LOADER=$(B)/stub/loader $$t || { echo "FAILED: $$t"; exit 1; }; done

@@ -10,6 +10,8 @@
 #ifndef TRAINER_COMM_IMPL_H
 #define TRAINER_COMM_IMPL_H
 
+#include <pthread.h>
+
 #include "trainer/comm.h"
 
 /* ---- what to join ---- */
@@ -124,5 +126,10 @@ enum err_code watch_judge(struct comm_watch *w, const struct comm_batch *b, doub
 void watch_names(char *out, size_t room, const bool *hit, size_t size);
 
 double comm_now(void); /* seconds, monotonic */
+
+/* A condition whose waits end by the monotonic clock: comm_cond_wait after ns nanoseconds at the
+ * latest. */
+void comm_cond_init(pthread_cond_t *c);
+void comm_cond_wait(pthread_cond_t *c, pthread_mutex_t *lock, int64_t ns);
 
 #endif

@@ -227,12 +227,7 @@ static void *work(void *at)
             active |= b->left > 0;
         for (int i = 1; active && i < SWEEPS; i++)
             progress(m);
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        int64_t ns = until.tv_nsec + (active ? ACTIVE_NS : (int64_t)(m->watch.beat_s * 0.5e9));
-        until.tv_sec += ns / 1000000000;
-        until.tv_nsec = ns % 1000000000;
-        pthread_cond_timedwait(&m->wake, &m->lock, &until);
+        comm_cond_wait(&m->wake, &m->lock, active ? ACTIVE_NS : (int64_t)(m->watch.beat_s * 0.5e9));
     }
     unlock(m);
     return NULL;
@@ -442,14 +437,10 @@ static bool begin_thread(struct mpi *m)
 static struct mpi *new_mpi(const struct comm_job *job)
 {
     struct mpi *m = calloc(1, sizeof *m);
-    pthread_condattr_t monotonic;
     if (!m)
         return NULL;
     pthread_mutex_init(&m->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&m->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    comm_cond_init(&m->wake);
     m->hears = calloc(job->size, sizeof *m->hears);
     m->says = calloc(job->size, sizeof *m->says);
     m->heard = calloc(job->size, 1);

@@ -165,14 +165,9 @@ static enum err_code tcp_wait(void *impl, struct comm_batch **b, struct err *e)
     enum err_code rc = ERR_OK;
     pthread_mutex_lock(&t->lock);
     while ((*b)->left || t->watch.failed.code) {
-        struct timespec until;
         if ((rc = watch_judge(&t->watch, *b, began, e)) != ERR_OK)
             break;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += WAIT_NS;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&t->change, &t->lock, &until);
+        comm_cond_wait(&t->change, &t->lock, WAIT_NS);
     }
     if (rc != ERR_OK)
         break_off(t);
@@ -250,7 +245,6 @@ static const struct comm_ops tcp_ops = {"tcp",     tcp_start, tcp_test, tcp_wait
 static struct tcp *new_tcp(const struct comm_job *job, struct err *e)
 {
     struct tcp *t = calloc(1, sizeof *t);
-    pthread_condattr_t monotonic;
     if (!t) {
         err_nomem(e, "ranks", sizeof *t);
         return NULL;
@@ -258,10 +252,7 @@ static struct tcp *new_tcp(const struct comm_job *job, struct err *e)
     t->rank = job->rank;
     t->size = job->size;
     pthread_mutex_init(&t->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&t->change, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    comm_cond_init(&t->change);
     t->link = calloc(t->size, sizeof *t->link);
     t->polled = calloc(t->size + 1, sizeof *t->polled);
     t->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -4,13 +4,14 @@
  * card it is a crash that no test without one would see. Whole runs with everything switched on, on
  * a backend whose memory the host cannot touch (apart.h), must give the CPU's bits.
  *
- * It stands in for the CUDA backend: --device cuda is then that backend.
+ * It stands in for the CUDA backend, by the linker's --wrap: --device cuda is then that backend.
  */
 #include "tests/unit/adapt.h"
 #include "tests/unit/apart.c"
 #include "tests/unit/train_run.h"
 
-enum err_code kern_cuda(struct kern **k, int device, struct err *e)
+enum err_code __wrap_kern_cuda(struct kern **k, int device, struct err *e);
+enum err_code __wrap_kern_cuda(struct kern **k, int device, struct err *e)
 {
     (void)device;
     return kern_apart(k, 1, e);
