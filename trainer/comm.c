@@ -126,6 +126,15 @@ enum err_code comm_open(struct comm *c, struct err *e)
     return rc;
 }
 
+enum err_code comm_place(size_t *rank, size_t *size, struct err *e)
+{
+    struct comm_job job;
+    enum err_code rc = comm_env(&job, getenv, e);
+    *rank = rc ? 0 : job.rank;
+    *size = rc ? 1 : job.size;
+    return rc;
+}
+
 void comm_close(struct comm *c)
 {
     if (c->device_ops)

@@ -4,9 +4,9 @@
  * One interface, four implementations; who uses it does not know which one it has:
  *
  *   single  one process, nothing to do
- *   mpi     processes started by mpirun or srun; CPU memory
+ *   mpi     processes started by mpirun, or by srun with PMIx; CPU memory
  *   tcp     processes started with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the environment
- *           (torchrun's names; LOCAL_RANK chooses the card); CPU memory
+ *           (torchrun's names; LOCAL_RANK chooses the card), or by srun otherwise; CPU memory
  *   nccl    CUDA memory; its unique id and everything that lies in host memory travel by one of the
  *           two above
  *
@@ -72,6 +72,10 @@ enum { COMM_TIMEOUT_S = 120, COMM_PATIENCE_S = 7200 };
  */
 enum err_code comm_open(struct comm *c, struct err *e);
 void comm_close(struct comm *c);
+
+/* comm_place - which of how many processes is this, as comm_open would find, without joining them:
+ * for work that is one process's. Alone it is 0 of 1. ERR_USAGE as comm_open. */
+enum err_code comm_place(size_t *rank, size_t *size, struct err *e);
 
 /* comm_device - from now on parts lie in the memory of k: for the CPU nothing changes, for CUDA the
  * job goes on over NCCL. All ranks call it. ERR_USAGE: built without NCCL. ERR_RESOURCE. */

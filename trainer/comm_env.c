@@ -12,19 +12,27 @@
 #include "trainer/comm_impl.h"
 #include "trainer/hash.h"
 
-enum { MOST_RANKS = 65536, PORT = 29500, PORTS = 1000 };
+/* Slurm's jobs get ports from PORT on, below those that kernels give away (32768): SPREAD apart, so
+ * that the first steps of neighbouring jobs do not meet. */
+enum { MOST_RANKS = 65536, PORT = 29500, PORTS = 3000, SPREAD = 61 };
 
-/* In the order in which they are looked at. PMIX_RANK comes without a size; under srun Slurm says
- * it. SLURM_PROCID is set in a batch script too, SLURM_STEP_NUM_TASKS only for what srun starts. */
+#define SRUN_RANK "SLURM_PROCID"
+#define SRUN_SIZE "SLURM_STEP_NUM_TASKS"
+
+/* In the order in which they are looked at; `srun` is what it is instead when srun has set it. That
+ * sets SLURM_STEP_NUM_TASKS only for what it starts itself, SLURM_PROCID in a batch script too.
+ * PMIX_RANK comes without a size. With PMI2 not every MPI understands srun, and one that does not
+ * ends the process or is alone: so TCP, which always works. */
 static const struct launcher {
-    enum comm_kind kind;
+    enum comm_kind kind, srun;
     const char *rank, *size, *local;
 } launchers[] = {
-    {COMM_MPI, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
-    {COMM_MPI, "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"},
-    {COMM_MPI, "PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"},
-    {COMM_TCP, "RANK", "WORLD_SIZE", "LOCAL_RANK"},
-    {COMM_TCP, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"},
+    {COMM_MPI, COMM_SINGLE, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
+     "OMPI_COMM_WORLD_LOCAL_RANK"},
+    {COMM_MPI, COMM_TCP, "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"},
+    {COMM_MPI, COMM_MPI, "PMIX_RANK", SRUN_SIZE, "SLURM_LOCALID"},
+    {COMM_TCP, COMM_SINGLE, "RANK", "WORLD_SIZE", "LOCAL_RANK"},
+    {COMM_TCP, COMM_TCP, SRUN_RANK, SRUN_SIZE, "SLURM_LOCALID"},
 };
 
 typedef char *getter(const char *name);
@@ -63,24 +71,35 @@ static enum err_code seconds(double *out, getter *get, const char *name, double 
     return ERR_OK;
 }
 
-/* The first name of a Slurm host list: of `node[03-07,9],login` it is node03. */
+/* The first name of a Slurm host list: of `rack[03-07,9]-n[1,5],login` it is rack03-n1. */
 static void first_host(char *out, size_t n, const char *list)
 {
-    size_t len = strcspn(list, "[,");
-    if (list[len] == '[')
-        snprintf(out, n, "%.*s%.*s", (int)len, list, (int)strcspn(list + len + 1, "-,]"),
-                 list + len + 1);
-    else
-        snprintf(out, n, "%.*s", (int)len, list);
+    size_t len = 0;
+    while (*list && *list != ',' && len + 1 < n) {
+        if (*list != '[') {
+            out[len++] = *list++;
+            continue;
+        }
+        for (list++; *list && !strchr("-,]", *list) && len + 1 < n;)
+            out[len++] = *list++;
+        list += strcspn(list, "]");
+        list += *list == ']';
+    }
+    out[len] = 0;
 }
 
-/* Where rank 0 listens, and the key by which processes of one job know one another. */
-static enum err_code meeting(struct comm_job *job, getter *get, struct err *e)
+/*
+ * Where rank 0 listens, and the key by which processes of one job know one another. srun: it
+ * started this process itself. Otherwise its step is not that of the other ranks: mpirun starts
+ * those of other machines by a step of its own.
+ */
+static enum err_code meeting(struct comm_job *job, getter *get, bool srun, struct err *e)
 {
     static const char *const names[] = {"COMM_JOB", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID",
                                         "SLURM_STEP_ID"};
-    size_t port = 0, slurm = 0;
-    const char *addr = text(get, "MASTER_ADDR"), *list = text(get, "SLURM_STEP_NODELIST");
+    size_t port = 0, slurm = 0, step = 0, keys = sizeof names / sizeof names[0] - !srun;
+    const char *addr = text(get, "MASTER_ADDR");
+    const char *list = srun ? text(get, "SLURM_STEP_NODELIST") : "";
     if (strlen(addr) >= sizeof job->addr)
         return err_set(e, ERR_USAGE, "MASTER_ADDR is longer than %zu characters",
                        sizeof job->addr - 1);
@@ -92,15 +111,21 @@ static enum err_code meeting(struct comm_job *job, getter *get, struct err *e)
         return err_set(e, ERR_USAGE,
                        "%zu ranks, but MASTER_ADDR (the machine of rank 0) is not set", job->size);
     if (number(&port, get, "MASTER_PORT", 65535, e) ||
-        number(&slurm, get, "SLURM_JOB_ID", SIZE_MAX, e))
+        number(&slurm, get, "SLURM_JOB_ID", SIZE_MAX / SPREAD, e) ||
+        (srun && number(&step, get, "SLURM_STEP_ID", SIZE_MAX, e)))
         return ERR_USAGE;
     /* torchrun's agent keeps MASTER_PORT for itself; the next one is free as a rule. */
     if (port && !strcmp(text(get, "TORCHELASTIC_USE_AGENT_STORE"), "True"))
         port++;
     if (number(&port, get, "COMM_PORT", 65536, e))
         return ERR_USAGE;
-    snprintf(job->port, sizeof job->port, "%zu", port ? port : PORT + slurm % PORTS);
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+    /* srun reserves ports where it is asked to or configured so: the first of such a list. */
+    if (!port && srun)
+        port = strtoul(text(get, "SLURM_STEP_RESV_PORTS"), NULL, 10);
+    if (!port)
+        port = PORT + (slurm * SPREAD + step) % PORTS;
+    snprintf(job->port, sizeof job->port, "%zu", port);
+    for (size_t i = 0; i < keys; i++)
         job->key = hash_bytes(text(get, names[i]), strlen(text(get, names[i])), job->key);
     return ERR_OK;
 }
@@ -135,6 +160,7 @@ static enum err_code find(const struct launcher **out, struct comm_job *job, get
 enum err_code comm_env(struct comm_job *job, getter *get, struct err *e)
 {
     const struct launcher *l = NULL;
+    bool srun = false;
     const char *want = text(get, "COMM");
     *job = (struct comm_job){.kind = COMM_SINGLE, .size = 1, .local_rank = SIZE_MAX};
     if (*want && strcmp(want, "single") && strcmp(want, "mpi") && strcmp(want, "tcp"))
@@ -147,8 +173,11 @@ enum err_code comm_env(struct comm_job *job, getter *get, struct err *e)
         return ERR_OK;
     if (find(&l, job, get, e) || number(&job->local_rank, get, "LOCAL_RANK", MOST_RANKS, e))
         return ERR_USAGE;
-    if (l)
-        job->kind = l->kind;
+    if (l) {
+        srun = l->srun && !strcmp(text(get, l->rank), text(get, SRUN_RANK)) &&
+               !strcmp(text(get, l->size), text(get, SRUN_SIZE));
+        job->kind = srun ? l->srun : l->kind;
+    }
     if (!strcmp(want, "mpi"))
         job->kind = COMM_MPI; /* whatever started it, MPI knows its ranks */
     else if (!strcmp(want, "tcp") && l)
@@ -158,5 +187,7 @@ enum err_code comm_env(struct comm_job *job, getter *get, struct err *e)
                                  .local_rank = job->local_rank,
                                  .timeout_s = job->timeout_s,
                                  .patience_s = job->patience_s};
-    return job->kind == COMM_TCP ? meeting(job, get, e) : ERR_OK;
+    /* Without MPI in the build, what srun started can do with TCP (comm_mpi_none.c). */
+    bool either = srun && !*want && *text(get, "SLURM_STEP_NODELIST");
+    return job->kind == COMM_TCP || either ? meeting(job, get, srun, e) : ERR_OK;
 }

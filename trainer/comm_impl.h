@@ -23,7 +23,7 @@ struct comm_job {
     size_t rank, size;
     size_t local_rank; /* SIZE_MAX: not said, to be found by comparing machines */
     double timeout_s, patience_s;
-    char addr[256]; /* tcp: where rank 0 listens */
+    char addr[256]; /* tcp, and mpi where tcp would do as well: where rank 0 listens */
     char port[24];
     uint64_t key; /* tcp: equal for the processes of one job, different for others where the
                      launcher names its jobs */

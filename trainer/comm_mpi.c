@@ -469,6 +469,11 @@ enum err_code comm_mpi_open(struct comm *c, const struct comm_job *said, struct 
     job.size = c->size = (size_t)size;
     if (size == 1) {
         MPI_Finalize();
+        if (said->size > 1) /* or each would be a job of its own, and write over the others */
+            return err_set(e, ERR_USAGE,
+                           "started as one of %zu processes, but MPI finds itself alone: it does "
+                           "not understand what started it. COMM=tcp does without it",
+                           said->size);
         return ERR_OK;
     }
     /* Without a thread nobody can say that this process runs: then only the patience counts. */

@@ -65,6 +65,12 @@ else
 fi
 [ -e many/model.safetensors ] && fail "too many processes: a model"
 
+# Started by something that this MPI does not understand: each would be a job of its own.
+if [[ $launchers = *mpi* ]]; then
+    refused "MPI that finds itself alone" 2 "one of 2 processes.*COMM=tcp" \
+        env COMM=mpi RANK=0 WORLD_SIZE=2 "$BIN/trainer" "$@" --out nothing
+fi
+
 # SIGTERM to one of them: all stop after the same step.
 start tcp 2 "$BIN/trainer" "$@" ITERATIONS=100000 --out stopped --quiet
 for _ in $(seq 400); do
@@ -80,6 +86,24 @@ else
     fail "a signal to one process: status $status: $(head -c 400 all.err)"
 fi
 check "which can be resumed" "$BIN/trainer" "$@" ITERATIONS=1 --resume --out stopped --quiet
+
+# Slurm at a time limit: twice to each of them, in the middle of a step that takes some time.
+start tcp 2 "$BIN/trainer" "$@" TRAIN_BATCH_TOKENS=131072 ITERATIONS=100000 --out twice --quiet
+for _ in $(seq 400); do
+    grep -q '^step:1/' twice/train.log 2>/dev/null && break
+    sleep 0.02
+done
+for _ in 1 2; do
+    sleep 0.1
+    signal 0 TERM
+    signal 1 TERM
+done
+finish
+if [ "$status$late" = 40 ] && grep -q 'stopped at step .*, resume with --resume' all.err; then
+    ok "a signal twice"
+else
+    fail "a signal twice: status $status: $(head -c 400 all.err)"
+fi
 
 check "dry run" "$BIN/trainer" "$@" --dry-run
 cp out.txt dry.txt

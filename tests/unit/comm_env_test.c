@@ -17,11 +17,12 @@
     "OMPI_COMM_WORLD_RANK", rank, "OMPI_COMM_WORLD_SIZE", size, "OMPI_COMM_WORLD_LOCAL_RANK", "1"
 #define TORCH(rank, size) "RANK", rank, "WORLD_SIZE", size, "MASTER_ADDR", "node7"
 #define SLURM(rank, size) "SLURM_PROCID", rank, "SLURM_STEP_NUM_TASKS", size, "SLURM_LOCALID", "2"
+#define SLURM_STEP(step)  "SLURM_JOB_ID", "7", "SLURM_STEP_ID", step, "SLURM_STEP_NODELIST", "box"
 
 enum { ANY = -1 };
 static const struct {
     const char *name;
-    const char *env[17]; /* names and values */
+    const char *env[21]; /* names and values */
     int kind, rank, size, local;
     const char *addr, *port; /* NULL: not looked at */
     const char *error;       /* a part of the message */
@@ -49,6 +50,51 @@ static const struct {
      NULL},
     {"mpich", {"PMI_RANK", "3", "PMI_SIZE", "4"}, COMM_MPI, 3, 4, ANY, NULL, NULL, NULL},
     {"srun with pmix", {"PMIX_RANK", "3", SLURM("3", "8")}, COMM_MPI, 3, 8, 2, NULL, NULL, NULL},
+    {"srun with pmix, where tcp would do too",
+     {"PMIX_RANK", "3", SLURM("3", "8"), "SLURM_STEP_NODELIST", "box", "SLURM_JOB_ID", "2"},
+     COMM_MPI,
+     3,
+     8,
+     2,
+     "box",
+     "29622",
+     NULL},
+    {"srun with pmix, forced mpi",
+     {"PMIX_RANK", "3", SLURM("3", "8"), "SLURM_STEP_NODELIST", "box", "COMM", "mpi"},
+     COMM_MPI,
+     3,
+     8,
+     2,
+     "",
+     "",
+     NULL},
+    {"srun with pmi2",
+     {"PMI_RANK", "3", "PMI_SIZE", "8", SLURM("3", "8"), "SLURM_STEP_NODELIST", "box"},
+     COMM_TCP,
+     3,
+     8,
+     ANY,
+     "box",
+     "29500",
+     NULL},
+    {"srun with pmi2, forced mpi",
+     {"PMI_RANK", "3", "PMI_SIZE", "8", SLURM("3", "8"), "COMM", "mpi"},
+     COMM_MPI,
+     3,
+     8,
+     ANY,
+     NULL,
+     NULL,
+     NULL},
+    {"mpich, its proxies by srun",
+     {"PMI_RANK", "3", "PMI_SIZE", "8", SLURM("0", "2")},
+     COMM_MPI,
+     3,
+     8,
+     ANY,
+     NULL,
+     NULL,
+     NULL},
     {"srun without",
      {SLURM("3", "8"), "SLURM_STEP_NODELIST", "gpu[07-12,14],login", "SLURM_JOB_ID", "1234567"},
      COMM_TCP,
@@ -56,7 +102,36 @@ static const struct {
      8,
      2,
      "gpu07",
-     "30067",
+     "32087",
+     NULL},
+    {"srun, a later step",
+     {SLURM("3", "8"), "SLURM_STEP_NODELIST", "rack[07-12,14]-n[3,5],login", "SLURM_JOB_ID",
+      "1234567", "SLURM_STEP_ID", "3"},
+     COMM_TCP,
+     3,
+     8,
+     2,
+     "rack07-n3",
+     "32090",
+     NULL},
+    {"srun, reserved ports",
+     {SLURM("3", "8"), "SLURM_STEP_NODELIST", "a-[1", "SLURM_STEP_RESV_PORTS", "20001-20003"},
+     COMM_TCP,
+     3,
+     8,
+     2,
+     "a-1",
+     "20001",
+     NULL},
+    {"srun, own address and port",
+     {SLURM("3", "8"), "SLURM_STEP_NODELIST", "box", "SLURM_STEP_RESV_PORTS", "20001",
+      "MASTER_ADDR", "10.0.0.1", "MASTER_PORT", "7000"},
+     COMM_TCP,
+     3,
+     8,
+     2,
+     "10.0.0.1",
+     "7000",
      NULL},
     {"srun, one host",
      {SLURM("1", "2"), "SLURM_STEP_NODELIST", "box"},
@@ -185,6 +260,29 @@ static void test_key(void **state)
     assert_true(job[0].key != job[2].key);
 }
 
+/* The steps of srun are jobs of their own, with ports of their own; what mpirun starts is one job,
+ * although it reaches other machines by a step. */
+static void test_steps(void **state)
+{
+    static const char *const step0[] = {SLURM_STEP("0"), SLURM("0", "3"), NULL};
+    static const char *const step1[] = {SLURM_STEP("1"), SLURM("0", "3"), NULL};
+    static const char *const here[] = {"COMM",         "tcp", "MASTER_ADDR",  "a",
+                                       "SLURM_JOB_ID", "7",   OMPI("0", "2"), NULL};
+    static const char *const there[] = {"COMM",          "tcp",           "MASTER_ADDR",  "a",
+                                        SLURM_STEP("2"), SLURM("0", "1"), OMPI("1", "2"), NULL};
+    static const char *const *const envs[] = {step0, step1, here, there};
+    struct comm_job job[4];
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        now = envs[i];
+        assert_int_equal(comm_env(&job[i], get, NULL), ERR_OK);
+    }
+    assert_true(job[0].key != job[1].key);
+    assert_string_not_equal(job[0].port, job[1].port);
+    assert_true(job[2].key == job[3].key);
+    assert_string_equal(job[2].port, job[3].port);
+}
+
 static void test_times(void **state)
 {
     static const char *const env[] = {"COMM_TIMEOUT", "300.5", "COMM_PATIENCE", "100", NULL};
@@ -204,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_env),
         cmocka_unit_test(test_key),
+        cmocka_unit_test(test_steps),
         cmocka_unit_test(test_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
