@@ -195,7 +195,7 @@ static enum err_code run_slot(struct scorer *s, const struct window_list *l, boo
     const float *own = s->params;
     struct ttt t = {0};
     enum err_code rc = ERR_OK;
-    if (TTT_BUILT && adapted && !(rc = ttt_open(&t, s->m, s->k, own, e)) &&
+    if (TTT_BUILT && adapted && !(rc = ttt_begin(&t, s, e)) &&
         !(rc = ttt_adapt(&t, s, l->total, e)))
         s->params = t.params;
     if (!rc)

@@ -72,13 +72,23 @@ struct score {
  * arguments but its own rank; each computes a part of the windows, and all get all scores, in
  * window order: the same result, and the same calls of sink, as when one process does everything.
  *
- * What is fitted to the stream: SLOT's deltas belong to windows and are shared out with them. The
- * training of TTT is one chain of steps, which every rank takes.
+ * What is fitted to the stream: SLOT's deltas belong to windows and are shared out with them. Of
+ * the training of TTT, which is one chain of steps, the rows of each step are shared out where
+ * there is `swap`; without, every rank takes all steps.
  */
+struct score_part { /* bytes of the backend's memory, to or from another rank */
+    size_t peer;
+    bool send;
+    void *at;
+    size_t bytes;
+};
 struct score_share {
     size_t rank, ranks; /* ranks is at least 1 */
     /* all[r * bytes ...] = what rank r gave as mine, on every rank. An error ends the scoring. */
     enum err_code (*gather)(void *ctx, void *all, const void *mine, size_t bytes, struct err *e);
+    /* Send and receive all parts, behind what the backend has queued, and wait. Parts between two
+     * ranks match in their order. An error ends the scoring. May be NULL. */
+    enum err_code (*swap)(void *ctx, const struct score_part *part, size_t n, struct err *e);
     void *ctx;
 };
 

@@ -84,12 +84,22 @@ enum err_code scorer_share(struct scorer *s, const struct window_list *l, size_t
                            size_t unit, share_run *run, struct score *to, struct score *record,
                            bool give, struct err *e);
 
-/* scorer_shared - is the work to be shared? scorer_range - is it one of the ranges that it was cut
+/* share_hear - all that the ranks gave to a gather of `bytes`, each beginning with its struct err:
+ * the lowest rank's error, with its number, or ERR_OK. */
+enum err_code share_hear(const struct score_share *h, const uint8_t *all, size_t bytes,
+                         struct err *e);
+
+/* scorer_shared - is the work to be shared? scorer_trains - the rows of training too? scorer_range
+ * - is it one of the ranges that it was cut
  * into? Then s->o are options for that, and all losses are given to the sink: of each batch those
  * of the record, if there is one, and then the mode's. Neither happens in a runner. */
 static inline bool scorer_shared(const struct scorer *s)
 {
     return !IN_RUNNER && s->o->share && s->o->share->ranks > 1;
+}
+static inline bool scorer_trains(const struct scorer *s)
+{
+    return scorer_shared(s) && s->o->share->swap;
 }
 static inline bool scorer_range(const struct scorer *s)
 {

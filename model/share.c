@@ -108,10 +108,10 @@ static enum err_code run_range(struct scorer *s, const struct round *d, share_ru
 
 /* ---- a round ---- */
 
-/* The lowest rank's error, on every rank. */
-static enum err_code hear(const struct scorer *s, const uint8_t *all, size_t bytes, struct err *e)
+enum err_code share_hear(const struct score_share *h, const uint8_t *all, size_t bytes,
+                         struct err *e)
 {
-    for (size_t r = 0; r < ranks(s); r++) {
+    for (size_t r = 0; r < h->ranks; r++) {
         struct err word;
         memcpy(&word, all + r * bytes, sizeof word);
         if (word.code)
@@ -168,7 +168,8 @@ static enum err_code one_round(struct scorer *s, const struct round *d, share_ru
     if (!word->code)
         run_range(s, d, run, &g, word);
     memcpy(mine, word, sizeof *word);
-    if ((rc = share->gather(share->ctx, all, mine, bytes, e)) || (rc = hear(s, all, bytes, e)))
+    if ((rc = share->gather(share->ctx, all, mine, bytes, e)) ||
+        (rc = share_hear(share, all, bytes, e)))
         goto out;
     for (size_t r = 0; r < share->ranks && !word->code; r++)
         add(s, d, r, (const float *)(all + r * bytes + sizeof *word), most, word);

@@ -6,6 +6,9 @@
 
 static const double PI = 0x1.921fb54442d18p+1, CLIP_EPS = 1e-6;
 
+/* Part of a function that has only one caller in the runner, where a call costs bytes. */
+#define PART static inline __attribute__((always_inline))
+
 enum err_code ttt_check(const struct recipe *r, struct err *e)
 {
     static const struct recipe_range range[] = {
@@ -33,11 +36,23 @@ enum err_code ttt_check(const struct recipe *r, struct err *e)
     return ERR_OK;
 }
 
-enum err_code ttt_open(struct ttt *t, const struct gpt *m, struct kern *k, const float *params,
-                       struct err *e)
+/* Blocks of gradients: of `rows` one after another as many wait for their siblings, with the newest
+ * one, as `rows` has binary digits. What a runner does not write to costs it nothing. */
+static size_t blocks(const struct recipe *r, const struct score_share *h)
 {
-    size_t bytes = m->floats * sizeof(float);
+    size_t rows = (size_t)r->ttt_batch_seqs, most = (size_t)r->ttt_chunk_tokens;
+    if (!IN_RUNNER && h)
+        return ttt_share_blocks(r, h);
+    if (!IN_RUNNER && most / recipe_eval_len(r) < rows)
+        rows = most / recipe_eval_len(r);
+    return 64 - (size_t)__builtin_clzll(rows);
+}
+
+enum err_code ttt_open_among(struct ttt *t, const struct gpt *m, struct kern *k,
+                             const float *params, const struct score_share *h, struct err *e)
+{
     enum err_code rc;
+    size_t bytes;
     *t = (struct ttt){.m = m, .k = k, .len = recipe_eval_len(&m->r)};
     graph_init(&t->g);
     if (!IN_RUNNER && (rc = ttt_check(&m->r, e)))
@@ -45,14 +60,17 @@ enum err_code ttt_open(struct ttt *t, const struct gpt *m, struct kern *k, const
     gpt_graph(m, &t->g, true);
     if ((rc = graph_plan(&t->g, k, 1, t->len, 0, true, e)))
         goto fail;
+    t->stride = IN_RUNNER ? m->floats : (m->floats + TTT_ALIGN - 1) / TTT_ALIGN * TTT_ALIGN;
+    bytes = (2 + blocks(&m->r, h)) * t->stride * sizeof(float);
     t->params = k->alloc(k, bytes);
-    t->grads = k->alloc(k, bytes);
-    t->buf = k->alloc(k, bytes);
-    t->nll = malloc(t->len * sizeof *t->nll);
-    if (!t->params || !t->grads || !t->buf || !t->nll) {
-        rc = err_nomem(e, "adapted weights, gradients and momentum", 3ull * bytes);
+    if (!IN_RUNNER)
+        t->nll = malloc(t->len * sizeof *t->nll);
+    if (!t->params || (!IN_RUNNER && !t->nll)) {
+        rc = err_nomem(e, "adapted weights, gradients and momentum", bytes);
         goto fail;
     }
+    t->buf = t->params + t->stride;
+    t->grads = t->buf + t->stride;
     k->take(k, t->params, params, 1, 1, 0, m->floats);
     return ERR_OK;
 fail:
@@ -63,12 +81,12 @@ fail:
 void ttt_close(struct ttt *t)
 {
     graph_free(&t->g);
-    if (t->k) {
+    if (t->k)
         t->k->free(t->k, t->params);
-        t->k->free(t->k, t->grads);
-        t->k->free(t->k, t->buf);
+    if (!IN_RUNNER) {
+        ttt_share_close(t);
+        free(t->nll);
     }
-    free(t->nll);
     *t = (struct ttt){0};
 }
 
@@ -116,31 +134,51 @@ static void round_tables(struct ttt *t, float *block)
     }
 }
 
-/* One step on `rows` rows whose inputs begin at x. */
-static enum err_code step(struct ttt *t, const uint16_t *x, size_t rows, double lr, struct err *e)
+/* The gradients of those of a step's rows that are this process's, added up as far as they are
+ * siblings; *loss is the sum of their losses. A runner leaves losses out: where one is not finite,
+ * neither are the scores that follow, and those are looked at. */
+PART enum err_code gradients(struct ttt *t, const uint16_t *x, size_t rows, double *loss,
+                             struct err *e)
+{
+    struct kern *k = t->k;
+    size_t n = t->m->floats, top = 0, from = 0, to = rows;
+    enum err_code rc;
+    if (ttt_together(t))
+        ttt_share_rows(t, rows, &from, &to);
+    for (size_t i = from; i < to; i++) {
+        const uint16_t *row = x + i * t->len;
+        float *g = t->grads + top++ * t->stride;
+        k->zero(k, g, n * sizeof(float));
+        if ((rc = graph_forward(&t->g, t->params, row, row + 1, IN_RUNNER ? NULL : t->nll, e)))
+            return rc;
+        for (size_t j = 0; !IN_RUNNER && j < t->len; j++)
+            *loss += (double)t->nll[j];
+        graph_backward(&t->g, t->params, g, (float)(1.0 / (double)(rows * t->len)));
+        for (size_t half = 1; top > 1 && ttt_joins(rows, from, i, half); half *= 2)
+            if (i & half) {
+                top--;
+                k->add(k, t->grads + (top - 1) * t->stride, t->grads + top * t->stride, n);
+            }
+    }
+    return ttt_together(t) ? k->sync(k, e) : ERR_OK;
+}
+
+/* The step that the sum of all gradients makes. */
+PART enum err_code update(struct ttt *t, double loss, double lr, struct err *e)
 {
     const struct recipe *r = &t->m->r;
     struct kern *k = t->k;
     size_t n = t->m->floats;
-    double loss = 0, norm, limit = r->ttt_grad_clip;
+    double norm, limit = r->ttt_grad_clip;
     enum err_code rc;
-    k->zero(k, t->grads, n * sizeof(float));
-    for (size_t i = 0; i < rows; i++, x += t->len) {
-        if ((rc = graph_forward(&t->g, t->params, x, x + 1, t->nll, e)))
-            return rc;
-        for (size_t j = 0; j < t->len; j++)
-            loss += (double)t->nll[j];
-        graph_backward(&t->g, t->params, t->grads, (float)(1.0 / (double)(rows * t->len)));
-    }
-    loss /= (double)(rows * t->len);
     zero_frozen(t);
     round_tables(t, t->grads);
     norm = __builtin_sqrt(k->sumsq(k, t->grads, n));
     if ((rc = k->sync(k, e)))
         return rc;
-    if (!(loss - loss == 0) || !(norm - norm == 0))
+    if ((!IN_RUNNER && !(loss - loss == 0)) || !(norm - norm == 0))
         return err_set(e, ERR_INPUT, "test-time training diverged; a lower TTT_LR may help");
-    if (t->step)
+    if (!IN_RUNNER && t->step)
         t->step(t->ctx, loss, norm);
     if (limit > 0 && limit / (norm + CLIP_EPS) < 1) {
         k->axpby(k, t->grads, t->grads, n, 0, (float)(limit / (norm + CLIP_EPS)));
@@ -151,6 +189,21 @@ static enum err_code step(struct ttt *t, const uint16_t *x, size_t rows, double 
     k->axpby(k, t->params, t->buf, n, 1, (float)-lr);
     round_tables(t, t->params);
     return k->sync(k, e);
+}
+
+/* One step on `rows` rows whose inputs begin at x. */
+static enum err_code step(struct ttt *t, const uint16_t *x, size_t rows, double lr, struct err *e)
+{
+    double loss = 0, positions = (double)(rows * t->len);
+    enum err_code rc;
+    if (ttt_together(t)) { /* what fails here, the others hear before the next step */
+        gradients(t, x, rows, &loss, &t->word);
+        if (!(rc = ttt_share_sum(t, rows, &loss, e)))
+            update(t, loss / positions, lr, &t->word);
+        return rc;
+    }
+    rc = gradients(t, x, rows, &loss, e);
+    return rc ? rc : update(t, loss / positions, lr, e);
 }
 
 enum err_code ttt_train(struct ttt *t, const uint16_t *tok, size_t total, size_t c, struct err *e)
@@ -164,7 +217,7 @@ enum err_code ttt_train(struct ttt *t, const uint16_t *tok, size_t total, size_t
     for (int64_t epoch = 0; epoch < r->ttt_epochs && !rc; epoch++)
         for (size_t i = 0; i < rows && !rc; i += batch)
             rc = step(t, x + i * t->len, rows - i < batch ? rows - i : batch, lr, e);
-    return rc;
+    return !rc && ttt_together(t) ? ttt_share_agree(t, NULL, e) : rc;
 }
 
 /* Chunk c, with what it counts for the progress. */
@@ -191,7 +244,7 @@ enum err_code ttt_run(struct scorer *s, const struct window_list *l, struct scor
     size_t count = window_count(l), i = 0, chunk = (size_t)s->m->r.ttt_chunk_tokens;
     const float *own = s->params;
     struct ttt t;
-    enum err_code rc = ttt_open(&t, s->m, s->k, own, e);
+    enum err_code rc = ttt_begin(&t, s, e);
     if (rc)
         return rc;
     s->params = t.params;

@@ -90,7 +90,7 @@ static enum err_code score(struct engine *g, const uint16_t *tok, size_t n, size
                                  .share = peers_share(g->peers)};
     struct window_list l;
     enum err_code rc = score_windows(&g->m, n, &o, &l, e);
-    if (rc)
+    if (rc || (eval_mode_trains(&g->m.r, s->mode) && (rc = peers_device(g->peers, g->k, e))))
         return rc;
     s->windows = window_count(&l);
     s->count = window_scored(&l);
@@ -131,6 +131,15 @@ static enum err_code same(struct engine *g, const uint16_t *tok, size_t n,
     }
     free(block);
     return peers_agree(g->peers, mine, name, hash, HASHES, e);
+}
+
+enum err_code engine_data(const char *data, struct err *e)
+{
+    struct shard_list l;
+    enum err_code rc = shard_list(&l, data, "val", e);
+    if (!rc)
+        shard_list_free(&l);
+    return rc;
 }
 
 enum err_code engine_score(struct engine *g, const char *data, const char *mode, size_t max_tokens,

@@ -13,13 +13,28 @@ static enum err_code gather(void *ctx, void *all, const void *mine, size_t bytes
     return rc;
 }
 
+static enum err_code swap(void *ctx, const struct score_part *part, size_t n, struct err *e)
+{
+    struct peers *p = ctx;
+    struct comm_part *parts = calloc(n + 1, sizeof *parts);
+    struct comm_batch *b = NULL;
+    enum err_code rc = parts ? ERR_OK : err_nomem(e, "an exchange", n * sizeof *parts);
+    for (size_t i = 0; i < n && !rc; i++)
+        parts[i] = (struct comm_part){part[i].peer, part[i].send, part[i].at, part[i].bytes};
+    if (!rc && !(rc = comm_start(&p->comm, parts, n, &b, e)))
+        rc = comm_wait(&p->comm, &b, e);
+    free(parts);
+    p->apart |= rc != ERR_OK;
+    return rc;
+}
+
 enum err_code peers_open(struct peers *p, struct err *e)
 {
     *p = (struct peers){0};
     enum err_code rc = comm_open(&p->comm, e);
     p->apart = rc != ERR_OK;
     p->share = (struct score_share){
-        .rank = p->comm.rank, .ranks = p->comm.size, .gather = gather, .ctx = p};
+        .rank = p->comm.rank, .ranks = p->comm.size, .gather = gather, .swap = swap, .ctx = p};
     return rc;
 }
 
@@ -88,6 +103,13 @@ enum err_code peers_agree(struct peers *p, enum err_code mine, const char *const
 out:
     free(all);
     return rc;
+}
+
+enum err_code peers_device(struct peers *p, struct kern *k, struct err *e)
+{
+    if (!p || p->comm.size == 1 || p->comm.device_ops)
+        return ERR_OK;
+    return peers_agree(p, comm_device(&p->comm, k, e), NULL, NULL, 0, e);
 }
 
 const struct score_share *peers_share(const struct peers *p)

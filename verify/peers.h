@@ -48,6 +48,10 @@ enum { PEERS_HASHES = 4 };
 enum err_code peers_agree(struct peers *p, enum err_code mine, const char *const *name,
                           const uint64_t *hash, size_t n, struct err *e);
 
+/* peers_device - before a mode that trains: exchanges of gradients are of the memory of k, for all
+ * of them over NCCL when that is a card's. Fails as comm_device, on all ranks. */
+enum err_code peers_device(struct peers *p, struct kern *k, struct err *e);
+
 /* peers_share - for score_opts. */
 const struct score_share *peers_share(const struct peers *p);
 

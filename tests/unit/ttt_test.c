@@ -1,11 +1,12 @@
 /*
  * ttt_test.c - exists for the test-time training that trains on what it has not scored yet, forgets
- * its momentum at the border of a chunk, moves weights that were to be frozen, or leaves the
- * caller's weights changed.
+ * its momentum at the border of a chunk, moves weights that were to be frozen, leaves the caller's
+ * weights changed, or adds up gradients in an order that processes cannot share.
  */
 #include "model/ttt.h"
 
 #include "tests/unit/adapt.h"
+#include "trainer/split.h"
 
 enum { TOKENS = 200 };
 #define TTT "TTT_CHUNK_TOKENS=40\nTTT_LR=0.05\nTTT_BATCH_SEQS=1\n"
@@ -16,6 +17,7 @@ static const struct ttt_case {
 } cases[] = {
     {"ttt", TTT, EVAL_TTT},
     {"two rows per step", TTT "TTT_BATCH_SEQS=2\nTTT_MOMENTUM=0.5\n", EVAL_TTT},
+    {"five rows per step", TTT "TTT_CHUNK_TOKENS=80\nTTT_BATCH_SEQS=6\n", EVAL_TTT},
     {"no clipping", TTT "TTT_GRAD_CLIP=0\nTTT_EPOCHS=1\n", EVAL_TTT},
     {"strong clipping", TTT "TTT_GRAD_CLIP=0.1\nTTT_CHUNK_TOKENS=16\n", EVAL_TTT},
     {"one block frozen", TTT "TTT_FREEZE_BLOCKS=1\n", EVAL_TTT},
@@ -196,7 +198,7 @@ static void against_the_published_loop(void **state)
 
 static void the_same_bits_everywhere(void **state)
 {
-    static const size_t some[] = {1, 4, 6, 9};
+    static const size_t some[] = {1, 2, 5, 7, 10};
     (void)state;
     for (size_t i = 0; i < COUNT(some); i++)
         adapt_same_bits(cases[some[i]].name, cases[some[i]].settings, cases[some[i]].mode, 120);
@@ -264,6 +266,33 @@ static void the_rest_of_a_chunk(void **state)
     ttt_close(&b);
     free(tok);
     tiny_close(&t);
+}
+
+/* ---- the tree ---- */
+
+/* What any range of the leaves comes to is what trainer/split.h says. */
+static void the_tree_of_training(void **state)
+{
+    (void)state;
+    for (size_t rows = 1; rows <= 70; rows++)
+        for (size_t ranks = 1; ranks <= rows; ranks++)
+            for (size_t r = 0; r < ranks; r++) {
+                struct split_range own = split_range(rows, ranks, r);
+                struct split_node want[SPLIT_NODES], have[SPLIT_NODES];
+                size_t n = split_nodes(rows, own, want, NULL), top = 0, most = 0;
+                for (size_t i = own.from; i < own.from + own.count; i++) {
+                    have[top++] = (struct split_node){i, i + 1};
+                    most = top > most ? top : most;
+                    for (size_t half = 1; top > 1 && ttt_joins(rows, own.from, i, half); half *= 2)
+                        if (i & half)
+                            have[--top - 1].to = i + 1;
+                }
+                if (top != n || memcmp(have, want, n * sizeof *want))
+                    fail_msg("rank %zu of %zu, %zu rows: %zu sums, expected %zu", r, ranks, rows,
+                             top, n);
+                if (ranks == 1 && rows >> (most - 1) == 0)
+                    fail_msg("%zu rows: %zu blocks", rows, most);
+            }
 }
 
 /* ---- who knows the future ---- */
@@ -343,6 +372,7 @@ int main(void)
         cmocka_unit_test(the_same_bits_everywhere),
         cmocka_unit_test(what_moves),
         cmocka_unit_test(the_rest_of_a_chunk),
+        cmocka_unit_test(the_tree_of_training),
         cmocka_unit_test(causality),
         cmocka_unit_test(settings),
     };
