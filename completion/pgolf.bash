@@ -4,7 +4,7 @@
 # they are those of the program that is going to run.
 
 _pgolf_options() { # _pgolf_options HELP: what begins with a dash in it
-    grep -oE -- '(^|[[ (,|])--?[a-z][a-z-]*' <<<"$1" | tr -d '[ (,|' | sort -u
+    sed -n '/^[Ee]xample/,/^[Ee]xit/!p' <<<"$1" | grep -oE -- '(^|[[ (,|])--?[a-z][a-z-]*' | tr -d '[ (,|' | sort -u
 }
 
 _pgolf() {
@@ -24,10 +24,15 @@ _pgolf() {
     fi
     case $before in
     --eval) mapfile -t COMPREPLY < <(compgen -W "plain sliding slot slot-context ttt" -- "$word") ;;
+    --runner) mapfile -t COMPREPLY < <(compgen -W "cpu cuda" -- "$word") ;;
     --codec) mapfile -t COMPREPLY < <(compgen -W "auto cm range lzma zstd none" -- "$word") ;;
     --compressor) mapfile -t COMPREPLY < <(compgen -W "brotli lzma zstd zlib" -- "$word") ;;
     --device) mapfile -t COMPREPLY < <(compgen -W "cpu cuda" -- "$word") ;;
-    --track) mapfile -t COMPREPLY < <(compgen -W "10min_16mb non_record_16mb" -- "$word") ;;
+    --track)
+        local tracks="10min_16mb non_record_16mb"
+        [[ $command == record ]] && tracks="record non-record"
+        mapfile -t COMPREPLY < <(compgen -W "$tracks" -- "$word")
+        ;;
     --out | --data) mapfile -t COMPREPLY < <(compgen -d -- "$word") ;;
     *)
         if [[ $word == -* ]]; then

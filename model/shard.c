@@ -18,6 +18,9 @@ static enum err_code check(struct shard *s, const char *path, size_t vocab, stru
     bool wrong = s->map_bytes < SHARD_HEADER || magic != SHARD_MAGIC || version != SHARD_VERSION;
     if (IN_RUNNER && wrong) /* short, as in every submission */
         return err_set(e, ERR_INPUT, "%s: not a token shard", path);
+    if (wrong && s->map_bytes < SHARD_HEADER)
+        return err_set(e, ERR_INPUT, "%s: %zu bytes, a token shard has a header of %d: cut short?",
+                       path, s->map_bytes, SHARD_HEADER);
     if (wrong)
         return err_set(e, ERR_INPUT,
                        "%s: not a token shard: magic %u version %u, expected %u and %u", path,

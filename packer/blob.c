@@ -266,7 +266,11 @@ enum err_code blob_parse(struct blob *b, const void *data, size_t n, const char 
     b->size = n;
     size_t loader_end = loader_size(file, n);
     if (loader_end == 0)
-        return err_set(e, ERR_INPUT, "%s: no submission: it does not begin with a loader", path);
+        return err_set(
+            e, ERR_INPUT,
+            "%s: no submission: it does not begin with a loader (weights that a record's "
+            "script packed: packer import)",
+            path);
     const uint8_t *h = file + loader_end;
     enum err_code rc = parse_header(b, h, n - loader_end, path, e);
     size_t at = 0;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "model/bytes.h"
 #include "model/file.h"
@@ -61,6 +62,11 @@ static enum err_code read_byte_table(struct byte_table *t, const struct pack_job
         if (rc)
             return rc;
         from = path;
+        if (access(from, F_OK))
+            return err_set(e, ERR_INPUT,
+                           "%s: not there; --tokenizer names the SentencePiece model that the "
+                           "weights were trained with, --byte-table its table",
+                           from);
     }
     rc = file_map(from, &data, &n, e);
     if (rc)
@@ -132,7 +138,8 @@ static enum err_code check_target(const struct pack_job *job, const struct blob 
     const struct blob_section *w = blob_find(b, KIND_WEIGHTS);
     return err_set(
         e, ERR_RESOURCE,
-        "%s: would be %zu bytes, %zu over the target of %zu; weights %zu, everything else %zu",
+        "%s: would be %zu bytes, %zu over the target of %zu; weights %zu, everything else %zu; "
+        "packer quantize --target-bytes makes weights that fit",
         job->out, b->size, b->size - job->target_bytes, job->target_bytes, w->size,
         b->size - w->size);
 }

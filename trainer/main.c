@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "model/version.h"
 #include "trainer/train.h"
 
 static const char usage[] =
@@ -20,7 +22,7 @@ static const char usage[] =
     "  --dry-run          print tensors, parameters, memory and schedule, then stop\n"
     "  --quiet            nothing on the console but errors; DIR/train.log is written all the "
     "same\n"
-    "  --help, --help-keys\n"
+    "  --help, --help-keys, --version\n"
     "\n"
     "writes DIR/model.safetensors, model.quant.safetensors, byte_table.bin, train.log, and "
     "checkpoint\n"
@@ -38,19 +40,31 @@ static const char usage[] =
  * checkpoint. */
 static const double PATIENCE_S = 3;
 
-static volatile sig_atomic_t stop;
+/* What ends a job may ask twice in the same moment (Slurm at a time limit): that is one signal. */
+enum { SAME_SIGNAL_S = 2 };
 
-static void on_signal(int sig)
-{
-    (void)sig;
-    stop = 1;
-}
+static volatile sig_atomic_t stop, asked; /* seconds */
 
 /* The first signal asks for a checkpoint; a second one ends the process as usual. */
+static void on_signal(int sig)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!stop)
+        asked = (sig_atomic_t)now.tv_sec;
+    stop = 1;
+    if ((sig_atomic_t)now.tv_sec - asked >= SAME_SIGNAL_S) {
+        signal(sig, SIG_DFL);
+        raise(sig);
+    }
+}
+
 static void catch_signals(void)
 {
-    struct sigaction a = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
+    struct sigaction a = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&a.sa_mask);
+    sigaddset(&a.sa_mask, SIGINT);
+    sigaddset(&a.sa_mask, SIGTERM);
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
 }
@@ -64,7 +78,7 @@ static void print_key(void *ctx, const char *key, const char *def, const char *h
 struct args {
     const char *recipe, *out;
     struct train_opts o;
-    bool dry_run, help, help_keys;
+    bool dry_run, help, help_keys, version;
 };
 
 static enum err_code parse_threads(const char *text, size_t *threads, struct err *e)
@@ -100,6 +114,8 @@ static enum err_code parse(struct args *a, int argc, char **argv, struct err *e)
             a->dry_run = true;
         else if (!strcmp(s, "--help") || !strcmp(s, "-h"))
             a->help = true;
+        else if (!strcmp(s, "--version"))
+            a->version = true;
         else if (!strcmp(s, "--help-keys"))
             a->help_keys = true;
         else if (s[0] == '-')
@@ -146,11 +162,13 @@ static enum err_code run(int argc, char **argv, struct comm *c, bool *apart, str
     enum err_code rc = parse(&a, argc, argv, e);
     if (rc)
         return rc;
-    if (a.help || a.help_keys) {
+    if (a.help || a.help_keys || a.version) {
         if (a.help)
             fputs(usage, stdout);
-        else
+        else if (a.help_keys)
             recipe_help(print_key, NULL);
+        else
+            puts("trainer " VERSION);
         return ERR_OK;
     }
     if (!a.recipe)

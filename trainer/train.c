@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "trainer/checkpoint.h"
 #include "trainer/hash.h"
@@ -359,6 +360,8 @@ static enum err_code prepare(struct train *t, const struct recipe *r, struct err
     log_head(t);
     if (t->o->resume)
         log_line(&t->log, "resumed: step:%zu train_time:%.0fms", t->s.opt.step, t->elapsed_ms);
+    else if (t->c->rank == 0 && !access(output_path(&t->out, "checkpoint", path), F_OK))
+        log_line(&t->log, "begins anew: %s is of an earlier run, --resume goes on with it", path);
     return ERR_OK;
 }
 

@@ -30,7 +30,7 @@ static void directory(char out[BYTETABLE_PATH], const char *path)
     if (!stat(path, &st) && S_ISDIR(st.st_mode))
         snprintf(out, BYTETABLE_PATH, "%s", path);
     else if (slash)
-        snprintf(out, BYTETABLE_PATH, "%.*s", (int)(slash - path + 1), path);
+        snprintf(out, BYTETABLE_PATH, "%.*s", (int)(slash - path + (slash == path)), path);
     else
         snprintf(out, BYTETABLE_PATH, ".");
 }

@@ -14,6 +14,7 @@
 
 #include "model/file.h"
 #include "packer/blob.h"
+#include "packer/digest.h"
 #include "stub/embed.h"
 #include "stub/weights_dec.h"
 #include "verify/bytetable.h"
@@ -101,6 +102,10 @@ static void table(struct audit *a, struct report *r)
                 a->size > LIMIT ? "over" : "under", llabs((long long)LIMIT - (long long)a->size));
     cJSON_AddNumberToObject(r->root, "bytes_total", (double)a->size);
     cJSON_AddNumberToObject(r->root, "bytes_limit", LIMIT);
+    char sha[DIGEST_TEXT];
+    digest_sha256(sha, a->file, a->size);
+    report_line(r, "sha256       %s", sha);
+    cJSON_AddStringToObject(r->root, "sha256", sha);
     if (a->size > LIMIT)
         report_doubt(r, "%zu bytes, the limit is %d [R-SIZE]", a->size, LIMIT);
 }
@@ -354,7 +359,8 @@ enum err_code verify_blob(const struct options *o, struct report *r, struct err 
         return err_nomem(e, "the audit", sizeof *a);
     cJSON_AddStringToObject(r->root, "command", "blob");
     cJSON_AddStringToObject(r->root, "file", o->file);
-    if (!((o->nll && peers_first(r->peers) && (rc = npy_try(o->nll, e))) ||
+    if (!((rc = contents_data(o->data, e)) ||
+          (o->nll && peers_first(r->peers) && (rc = npy_try(o->nll, e))) ||
           (o->claim && (rc = claim_load(&c, o->claim, e)))))
         rc = inspect(a, o, r, e);
     if (!(rc = peers_agree(r->peers, rc, NULL, NULL, 0, e)) && !(rc = score(a, o, e)) &&

@@ -8,6 +8,7 @@
 #include "verify/commands.h"
 #include "verify/html_record.h"
 #include "verify/record_report.h"
+#include "verify/wrap.h"
 
 static const char help[] =
     "verify record FOLDER... [options]                          manual: docs/audit.md\n"
@@ -195,6 +196,23 @@ static enum err_code print_json(const cJSON *root, struct err *e)
     return ERR_OK;
 }
 
+/* For a terminal in lines that it has room for, the labels' column apart. */
+static void print_text(const struct record *r, const struct record_sota *s)
+{
+    enum { LABELS = 13, NARROWEST = 40 };
+    size_t width = wrap_width(stdout), n = 0;
+    char *text = NULL;
+    FILE *f = width >= NARROWEST ? open_memstream(&text, &n) : NULL;
+    if (!f) {
+        record_text(stdout, r, s);
+        return;
+    }
+    record_text(f, r, s);
+    if (!fclose(f))
+        wrap_write(stdout, text, width, LABELS);
+    free(text);
+}
+
 /* All folders; one of them is shown in full, several as a table. */
 static enum err_code audit_all(const struct request *q, char **list, size_t n, struct err *e)
 {
@@ -232,7 +250,7 @@ static enum err_code audit_all(const struct request *q, char **list, size_t n, s
             if (q->json && n == 1)
                 rc = print_json(o, e);
             else if (!q->json && n == 1)
-                record_text(stdout, r, &s);
+                print_text(r, &s);
             else if (!q->json)
                 record_line(stdout, r);
             if (!rc && q->report && n == 1)
@@ -270,7 +288,12 @@ enum err_code verify_record(char **argv, struct err *e)
     for (size_t i = 0; !rc && !q.help && i < q.dirs; i++) {
         char **list;
         size_t more;
-        if ((rc = record_folders(&list, &more, q.dir[i], e)))
+        rc = record_folders(&list, &more, q.dir[i], e);
+        if (rc == ERR_INPUT && q.dirs > 1) { /* audit_all says it, and goes on with the others */
+            *e = (struct err){0};
+            rc = record_folders_one(&list, &more, q.dir[i], e);
+        }
+        if (rc)
             break;
         char **grown = realloc(all, (n + more) * sizeof *all);
         if (!grown) {

@@ -5,6 +5,7 @@
 
 #include "model/safetensors.h"
 #include "verify/bytetable.h"
+#include "verify/contents.h"
 #include "verify/npy.h"
 
 /* The file's own settings, then the environment's, then the command line's. */
@@ -33,7 +34,8 @@ enum err_code verify_score(const struct options *o, struct report *r, struct err
     struct recipe recipe;
     enum err_code rc;
 
-    if (!((o->nll && peers_first(r->peers) && (rc = npy_try(o->nll, e))) ||
+    if (!((rc = contents_data(o->data, e)) ||
+          (o->nll && peers_first(r->peers) && (rc = npy_try(o->nll, e))) ||
           (rc = st_open(&f, o->file, e)) || (rc = settings(&recipe, &f, o, e)) ||
           (rc = bytetable_for_weights(&t, o->file, o->tokenizer, o->byte_table, o->data,
                                       (size_t)recipe.vocab_size, e))))

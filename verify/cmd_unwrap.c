@@ -217,6 +217,12 @@ static enum err_code run(const struct args *a, struct report *r, struct err *e)
     if ((rc = file_map(a->file, &data, &n, e)) || (rc = unwrap(u, data, n, a->file, e)))
         goto out;
     const struct unwrap_part *p = &u->part[u->main];
+    const uint8_t *nul = p->python ? memchr(p->text, 0, p->size) : NULL;
+    if (nul) { /* Python itself refuses such a text */
+        rc = err_set(e, ERR_INPUT, "%s: no Python source: a NUL at byte %zu", a->file,
+                     (size_t)(nul - p->text));
+        goto out;
+    }
     if (p->python && (rc = script_facts(&f, p->text, p->size, a->setting, a->settings, e)))
         goto out;
     report_say(r, "file         %s, %zu bytes", a->file, n);

@@ -10,6 +10,7 @@
 
 #include "model/shard.h"
 #include "stub/embed.h"
+#include "stub/xxh64.h"
 #include "verify/carried.h"
 #include "verify/needs.h"
 
@@ -154,6 +155,10 @@ enum err_code contents_sections(const struct blob *b, const char *path, const ch
     else
         report_line(r, "carried      no %d tokens of the scored stream in a row", CARRIED_RUN);
     cJSON_AddNumberToObject(r->root, "carried_tokens", (double)all.tokens);
+    char hash[20];
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)xxh64((const uint8_t *)tok, 2 * n));
+    report_line(r, "data         xxh64:%s of the %zu tokens that are read", hash, n);
+    cJSON_AddStringToObject(r->root, "stream_xxh64", hash);
 out:
     carried_close(&x);
     free(tok);
@@ -181,8 +186,22 @@ static const struct {
 enum { TAIL = 8192 };
 #define BYTES_TOLERANCE 0.002
 
+enum err_code contents_data(const char *data, struct err *e)
+{
+    struct shard_list l;
+    enum err_code rc = shard_list(&l, data, "val", e);
+    if (!rc)
+        shard_list_free(&l);
+    return rc;
+}
+
 void contents_stream(const struct scores *s, size_t max_tokens, struct report *r)
 {
+    if (max_tokens)
+        report_line(r,
+                    "part         only the first %zu positions were scored (--max-tokens): not "
+                    "the score of the stream",
+                    (size_t)s->sum.tokens);
     if (max_tokens || !s->stream)
         return;
     /* The last window may drop less than its length; a long one could drop the hard half. */

@@ -32,4 +32,10 @@ enum err_code contents_sections(const struct blob *b, const char *path, const ch
  * part of the stream (max_tokens above 0). */
 void contents_stream(const struct scores *s, size_t max_tokens, struct report *r);
 
+/*
+ * contents_data - is there a validation stream at all? Asked first: to decode the weights takes
+ * longer than to find out. Errors as shard_list.
+ */
+enum err_code contents_data(const char *data, struct err *e);
+
 #endif

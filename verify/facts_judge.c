@@ -58,6 +58,12 @@ static void base(struct facts_walk *w, struct method_facts *m, const struct deed
         say(w, m, 1, COND_MET, c, "attention is causal");
     if (p < w->s.count)
         say(w, m, 2, COND_MET, p, "softmax over the vocabulary");
+    bool frozen = m->method == METHOD_PLAIN || m->method == METHOD_SLIDING;
+    if (frozen && (facts_mixes(w, d->f, METHOD_NGRAM) || facts_mixes(w, d->f, METHOD_PPM))) {
+        say(w, m, 1, COND_UNKNOWN, d->f->name, "counts of what was seen may be mixed in");
+        say(w, m, 2, COND_UNKNOWN, d->f->name, "counts of what was seen may be mixed in");
+        return;
+    }
     if (d->train == end && d->score < end)
         say(w, m, 3, COND_MET, d->guard < end ? d->guard : d->score, "nothing is updated");
     if (m->method == METHOD_PLAIN && d->score < end && d->stride == end)
@@ -86,17 +92,17 @@ static bool before_quantiser(const struct facts_walk *w, const struct facts_func
 
 /* The score that goes with the training step: in front of it, in the innermost loop around the step
  * that has one. A score in an earlier loop of its own says nothing about the order. */
-static size_t paired(const struct facts_walk *w, const struct deeds *d)
+static size_t paired(const struct facts_walk *w, const struct facts_func *f, size_t train)
 {
-    size_t best = d->f->end;
-    for (size_t i = d->f->body; i < d->train; i++) {
+    size_t best = f->end;
+    for (size_t i = f->body; i < train; i++) {
         bool loop = py_is(&w->s, i, "for") || py_is(&w->s, i, "while");
         bool start = w->s.tok[i - 1].kind == PY_NEWLINE || py_is(&w->s, i - 1, ";");
         size_t colon = loop && start ? py_header_colon(&w->s, i) : 0;
-        if (!colon || py_body_end(&w->s, colon, w->s.tok[i].indent) < d->train)
+        if (!colon || py_body_end(&w->s, colon, w->s.tok[i].indent) < train)
             continue;
-        for (size_t k = colon; k < d->train; k++)
-            if (facts_scores_at(w, d->f, k)) {
+        for (size_t k = colon; k < train; k++)
+            if (facts_scores_at(w, f, k)) {
                 best = k; /* loops come from the outside in */
                 break;
             }
@@ -140,9 +146,21 @@ static bool counts_bytes(const struct facts_walk *w, const struct facts_func *f)
     return false;
 }
 
+/* A function that trains and scores nothing: does its caller score in front of the call, in a loop
+ * around both? *score: where. */
+static bool caller_scores(const struct facts_walk *w, const struct facts_func *f, size_t *score)
+{
+    size_t at = facts_reference(w, f, 0);
+    const struct facts_func *g = facts_function(w, at);
+    if (!g || !counts_bytes(w, g))
+        return false;
+    *score = paired(w, g, at);
+    return *score < g->end;
+}
+
 static void judge_ttt(struct facts_walk *w, struct method_facts *m, const struct deeds *d)
 {
-    size_t end = d->f->end, score = d->train < end ? paired(w, d) : end;
+    size_t end = d->f->end, score = d->train < end ? paired(w, d->f, d->train) : end;
     bool first = score < end && counts_bytes(w, d->f);
     snprintf(m->form, sizeof m->form, "order not told");
     if (d->train == end) {
@@ -157,6 +175,11 @@ static void judge_ttt(struct facts_walk *w, struct method_facts *m, const struct
         say(w, m, 1, c, d->train, "weights have seen tokens that the artifact scores later");
         say(w, m, 3, c, d->train, "trains on validation tokens in front of the quantiser");
         say(w, m, 4, c, d->train, "scoring the artifact is a second pass over them");
+        return;
+    }
+    if (d->score == end && caller_scores(w, d->f, &score)) {
+        snprintf(m->form, sizeof m->form, "score-first");
+        say(w, m, 3, COND_MET, score, "sums are added to in front of the call that trains");
         return;
     }
     if (d->score == end ? d->val < end && !facts_evaluates(w, d->f) : d->train < d->score) {

@@ -296,6 +296,33 @@ static bool named(const struct facts_walk *w, const struct facts_func *f, enum m
     return false;
 }
 
+bool facts_mixes(const struct facts_walk *w, const struct facts_func *f, enum method m)
+{
+    static const char *const model[] = {"embed", "hash_ids", "vocab", NULL};
+    enum { MENTIONS = 3 }; /* a setting that is handed on is named once or twice */
+    size_t n = 0;
+    for (size_t i = f->body; i < f->end && n < MENTIONS; i++)
+        for (size_t k = 0; w->s.tok[i].kind == PY_NAME && keys[m][k]; k++)
+            n += facts_has(w, i, keys[m][k]) && !facts_has_any(w, i, model);
+    return n == MENTIONS;
+}
+
+/* Counts that are mixed in by a function of another name: the one that scores. */
+static bool inside(const struct facts_walk *w, enum method m, struct deeds *best)
+{
+    for (size_t k = 0; k < w->funcs; k++) {
+        const struct facts_func *f = &w->func[k];
+        if (!facts_evaluates(w, f) || !facts_mixes(w, f, m))
+            continue;
+        struct deeds d = facts_deeds(w, f, 2);
+        if (d.score == f->end)
+            continue;
+        *best = d;
+        return true;
+    }
+    return false;
+}
+
 /* The function that stands for a method: one that both scores and does what the method does. */
 static bool pick(const struct facts_walk *w, enum method m, struct deeds *best)
 {
@@ -378,15 +405,21 @@ void facts_methods(struct facts_walk *w)
 {
     for (enum method k = METHOD_PLAIN; k < METHODS; k++) {
         struct deeds d;
+        bool mixed = false;
         if (w->nomem)
             return;
         if (!pick(w, k, &d)) {
-            elsewhere(w, k);
-            continue;
+            mixed = (k == METHOD_NGRAM || k == METHOD_PPM) && inside(w, k, &d);
+            if (!mixed) {
+                elsewhere(w, k);
+                continue;
+            }
         }
         struct method_facts *m = &w->f->method[w->f->methods++];
         *m = (struct method_facts){.method = k, .line = facts_line(w, d.f->name)};
         m->used = in_use(w, k, d.f);
+        if (mixed && m->used == USED_YES && switched(w, k, NULL) < 0)
+            m->used = USED_UNKNOWN; /* the function is; whether it mixes is for its settings */
         const struct env_fact *by = NULL;
         m->by_default = m->used != USED_UNKNOWN && switched(w, k, &by) >= 0 && !by->set;
         measure(w, m);

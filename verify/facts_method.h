@@ -32,6 +32,9 @@ size_t facts_reference(const struct facts_walk *w, const struct facts_func *f, s
 /* facts_number - the first of these settings (NULL-ended) that is a number above 0, or 0. */
 long facts_number(const struct facts_walk *w, const char *const *names);
 
+/* facts_mixes - does f, whatever its name, handle what only this method has? */
+bool facts_mixes(const struct facts_walk *w, const struct facts_func *f, enum method m);
+
 /* facts_evaluates - does the name of f say that it evaluates? */
 bool facts_evaluates(const struct facts_walk *w, const struct facts_func *f);
 

@@ -10,8 +10,8 @@
 #include "stub/range_model.h"
 #include "stub/weights_dec.h"
 
-/* An arithmetic decoder that adds up what it decodes. Both codecs have the same one: it takes four
- * bytes at first, then one whenever the range is below 2^24. */
+/* An arithmetic decoder that adds up what it decodes. It takes a byte whenever the range is below
+ * 2^24: codec range behind each symbol and four at first, codec cm before each bit. */
 struct tap {
     const uint8_t *in, *end; /* in may run past end: the bytes there are zero */
     uint32_t range, code;
@@ -84,12 +84,18 @@ static bool cost_range(const struct blob_section *s, uint8_t *copy, double *cost
 
 /* ---- cm codec ---- */
 
-static unsigned cm_code(void *coder, uint32_t p, unsigned unused)
+struct cm_coder {
+    struct tap tap;
+};
+
+static unsigned cm_code(struct cm_coder *coder, uint32_t p, unsigned unused)
 {
-    struct tap *d = coder;
+    struct tap *d = &coder->tap;
+    (void)unused;
+    for (; d->range < 1u << 24; d->range <<= 8)
+        shift_in(d);
     uint32_t bound = (uint32_t)((uint64_t)d->range * p >> 16);
     unsigned bit = d->code < bound;
-    (void)unused;
     if (bit) {
         d->range = bound;
     } else {
@@ -97,8 +103,6 @@ static unsigned cm_code(void *coder, uint32_t p, unsigned unused)
         d->code -= bound;
     }
     d->bits += 16 - log2((double)(bit ? p : 65536 - p));
-    for (; d->range < 1u << 24; d->range <<= 8)
-        shift_in(d);
     return bit;
 }
 
@@ -107,36 +111,27 @@ static unsigned cm_code(void *coder, uint32_t p, unsigned unused)
 _Static_assert(sizeof(struct cm_model) <= WEIGHTS_WORK, "the model needs more workspace");
 
 /* Stream s of f, as cm_stream walks over it; costs of its tensors. */
-static bool cost_stream(const struct cm_file *f, unsigned s, double *cost, struct cm_model *m)
+static bool cost_stream(const struct cm_file *f, size_t s, double *cost, struct cm_model *m)
 {
-    struct tap d = tap_init(f->stream[s].in, f->stream[s].end);
+    struct cm_part p = cm_part(f, s);
     struct weights_cursor c;
     struct tensor_view t;
-    uint64_t before = 0;
-    cm_init(m, &d);
+    memset(m, 0, sizeof *m);
+    cm_init(m);
+    m->coder.tap = (struct tap){.in = p.in, .end = p.end, .range = 1};
     weights_open(&c, f->payload, f->raw_size);
-    for (size_t i = 0; weights_next(&c, &t); i++) {
-        if (!cm_is_matrix(&t)) {
-            if (s == 0) {
-                cm_other(m, &t, f->payload + (t.data - f->payload));
-                cost[i] = tap_take(&d);
-            }
-            continue;
-        }
-        if ((before + t.nbytes / 2) * f->streams / f->all + 1 == s) {
-            cm_tensor(m, f->payload, f->raw_size, &t);
-            cost[i] = tap_take(&d);
-        }
-        before += t.nbytes;
-    }
-    return !c.bad && d.in == d.end;
+    for (size_t i = 0; weights_next(&c, &t); i++)
+        if (cm_tensor(m, f, &p, &t, c.table))
+            cost[i] = tap_take(&m->coder.tap);
+    return !c.bad;
 }
 
 static bool cost_cm(const struct blob_section *s, uint8_t *copy, double *cost, void *work)
 {
     struct cm_file f;
     bool good = cm_open(&f, s->params, s->data, s->size, copy, s->raw_size, work);
-    for (unsigned i = 0; good && i <= f.streams; i++)
+    good = good && cost_stream(&f, f.streams, cost, work); /* before there are matrices */
+    for (size_t i = 0; good && i < f.streams; i++)
         good = cost_stream(&f, i, cost, work);
     return good;
 }

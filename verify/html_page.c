@@ -532,6 +532,12 @@ void page_render(struct html *h, const struct page *p, const cJSON *root)
 {
     static const char *const skip[] = {"verdict", "reasons", NULL};
     const char *said = json_str(root, "verdict", "no verdict"), *file = json_str(root, "file", "");
+    char part[64];
+    if (json_num(root, "max_tokens") > 0) { /* the verdict on a part is none on the file */
+        snprintf(part, sizeof part, "%.20s (first %.0f tokens only)", said,
+                 json_num(root, "max_tokens"));
+        said = part;
+    }
     part_begin(h, said, file);
     part_verdict(h, verified(root) ? "ok" : "bad", said, file, json_item(root, "reasons"));
     figures(h, root);

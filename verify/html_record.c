@@ -206,11 +206,41 @@ static const char *state_class(const char *state)
     return !strcmp(state, "confirmed") ? "yes" : !strcmp(state, "contradicted") ? "no" : "open";
 }
 
+/* What the folder says about a claim: the figure behind it, "" where there is none. */
+static void shown(struct html *h, const cJSON *root, const char *claim)
+{
+    const cJSON *logs = json_item(json_item(root, "from_logs"), "aggregate"),
+                *size = json_item(root, "size");
+    double n = json_num(logs, "n"), total = json_num(size, "max_total_in_logs");
+    char a[HTML_NUMBER];
+    html_raw(h, "<td>");
+    double bpb = within(json_num(logs, "mean_bpb"), 100),
+           loss = within(json_num(logs, "mean_loss"), 100),
+           sd = within(json_num(logs, "sample_std_bpb"), 100),
+           sd_n = within(json_num(logs, "population_std_bpb"), 100);
+    if (!strcmp(claim, "val_bpb") && bpb > 0)
+        html_rawf(h, "%.8f", bpb);
+    else if (!strcmp(claim, "val_loss") && loss > 0)
+        html_rawf(h, "%.8f", loss);
+    else if (!strcmp(claim, "std") && !isnan(sd) && !isnan(sd_n))
+        html_rawf(h, "%.8f by n-1, %.8f by n", sd, sd_n);
+    else if (!strcmp(claim, "bytes") && total > 0)
+        html_text(h, html_count(a, total));
+    else if (!strcmp(claim, "seeds") && n > 0 && n < 1e6)
+        html_rawf(h, "%.0f log%s", n, n > 1 ? "s" : "");
+    else if (!strcmp(claim, "cap") && total > 0) {
+        double cap = json_num(size, "cap");
+        html_raw(h, total > cap ? "over by " : "under by ");
+        html_text(h, html_count(a, fabs(total - cap)));
+    }
+    html_raw(h, "</td>");
+}
+
 static void claims(struct html *h, const cJSON *root)
 {
     const cJSON *list = json_item(root, "claims"), *claimed = json_item(root, "claimed"), *c;
     html_raw(h, "<section>\n<h2>Claims</h2>\n");
-    part_table(h, "what|#claimed|");
+    part_table(h, "what|#claimed|verdict|in the logs");
     cJSON_ArrayForEach(c, list)
     {
         const char *name = c->string ? c->string : "", *key = name;
@@ -231,10 +261,12 @@ static void claims(struct html *h, const cJSON *root)
             html_raw(h, "within the limit");
         html_rawf(h, "</td><td class=\"%s\">", state_class(state));
         html_text(h, state);
-        html_raw(h, "</td></tr>\n");
+        html_raw(h, "</td>");
+        shown(h, root, name);
+        html_raw(h, "</tr>\n");
     }
     part_table_end(h);
-    html_raw(h, "<p class=\"src\">The claimed score is the ");
+    html_raw(h, "<p class=\"src\">The claimed score is: ");
     html_text(h, json_str(root, "claim_basis", "(not known)"));
     html_raw(h, ".</p>\n</section>\n");
 }
@@ -366,8 +398,8 @@ static void methods(struct html *h, const cJSON *root)
         {
             const char *state = json_str(c, "state", "?");
             char text[400];
-            int len = snprintf(text, sizeof text, "%.40s %.40s: %.200s", c->string ? c->string : "",
-                               state, json_str(c, "why", ""));
+            int len = snprintf(text, sizeof text, "%.40s %.40s%s%.200s", c->string ? c->string : "",
+                               state, *json_str(c, "why", "") ? ": " : "", json_str(c, "why", ""));
             double line = json_num(c, "line");
             if (line > 0 && line < 1e9)
                 snprintf(text + len, sizeof text - (size_t)len, " (line %.0f)", line);
@@ -433,8 +465,18 @@ static void folder(struct html *h, const cJSON *root)
     static const char *const skip[] = {"verdict", "folder", NULL};
     const char *said = json_str(root, "verdict", "no verdict");
     const char *name = json_str(root, "folder", "");
+    const cJSON *c;
+    cJSON *reasons = cJSON_CreateArray();
+    h->failed |= !reasons;
+    cJSON_ArrayForEach(c, json_item(root, "claims"))
+    {
+        bool no = cJSON_IsString(c) && c->string && !strcmp(c->valuestring, "contradicted");
+        if (no && reasons)
+            h->failed |= !cJSON_AddItemToArray(reasons, cJSON_CreateString(c->string));
+    }
     part_begin(h, said, name);
-    part_verdict(h, verdict_class(said), said, name, NULL);
+    part_verdict(h, verdict_class(said), said, name, reasons);
+    cJSON_Delete(reasons);
     claims(h, root);
     evidence(h, root);
     findings(h, root);

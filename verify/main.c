@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/version.h"
 #include "verify/commands.h"
 #include "verify/html_page.h"
 
@@ -117,14 +118,42 @@ static void complain(const struct peers *peers, struct err *e)
         fprintf(stderr, "verify: %s\n", report_clean(e->msg));
 }
 
+/* Commands that are not shared out: of several processes rank 0 works, and says so; the others
+ * leave, which is no failure. */
+static enum err_code leave_to_first(bool *leave, const char *command, struct err *e)
+{
+    static const char *const alone[] = {"probe", "record", "unwrap"};
+    for (size_t i = 0; command && i < sizeof alone / sizeof *alone; i++) {
+        size_t rank, size;
+        enum err_code rc;
+        if (strcmp(command, alone[i]))
+            continue;
+        rc = comm_place(&rank, &size, e);
+        *leave = rank > 0;
+        if (!rc && !rank && size > 1)
+            fprintf(stderr,
+                    "verify: %s is one process's work: rank 0 does it, the other %zu leave\n",
+                    command, size - 1);
+        return rc;
+    }
+    return ERR_OK;
+}
+
 static enum err_code command(char **argv)
 {
     struct options o = {0};
     struct peers peers = {0};
     struct err e = {0};
+    bool leave = false;
     enum err_code rc;
 
-    if (argv[1] && !strcmp(argv[1], "unwrap"))
+    if ((rc = leave_to_first(&leave, argv[1], &e)) || leave) {
+        complain(NULL, &e);
+        return rc;
+    }
+    if (argv[1] && !strcmp(argv[1], "--version"))
+        rc = puts("verify " VERSION) < 0 ? ERR_RESOURCE : ERR_OK;
+    else if (argv[1] && !strcmp(argv[1], "unwrap"))
         rc = verify_unwrap(argv + 2, &e);
     else if (argv[1] && !strcmp(argv[1], "record"))
         rc = verify_record(argv + 2, &e);

@@ -65,6 +65,9 @@ struct record_finding *record_find(struct record *r, enum record_code code, cons
 
 void record_also(struct record_finding *f, const char *file, size_t line)
 {
+    for (size_t i = 0; i < f->ats; i++)
+        if (f->at[i].line == line && !strcmp(f->at[i].file, file))
+            return;
     if (f->ats < RECORD_AT)
         f->at[f->ats++] = (struct record_at){file, line};
 }

@@ -55,9 +55,11 @@ struct record_finding {
 enum record_basis {
     BASIS_NONE,     /* no claim, or no log */
     BASIS_MEAN,     /* mean of the headline logs */
+    BASIS_KIND,     /* mean of another kind of result, which all headline logs have */
     BASIS_SINGLE,   /* the headline of one log */
     BASIS_LINE,     /* another result line of a log */
     BASIS_PERIODIC, /* a validation during training */
+    BASIS_UNREAD,   /* a BPB under a label that is read as no result, or their mean over logs */
     BASIS_NOWHERE,  /* in no log */
 };
 
@@ -110,6 +112,8 @@ struct record_run {
     double val_bytes;        /* their product, NaN: unknown */
     const char *denominator; /* name of the known one that it is, NULL: none of them */
     bool denominator_launch; /* the launch-day split, which no later record used */
+    bool partial;            /* less than half of the text was scored */
+    bool loss_per_byte;      /* loss / ln 2 is the BPB: nothing is told about tokens */
     size_t odd_pair;         /* line of a result with other bytes per token than the headline, 0 */
 };
 
@@ -123,11 +127,15 @@ struct record {
     size_t head[RECORD_HEADS]; /* the headline logs, indices into run */
     size_t heads;
     struct stats bpb, loss; /* over them */
+    /* Of the results that the claim is the mean of: those of the headlines, but for BASIS_KIND. */
+    struct stats claim_bpb, claim_loss;
     enum record_basis basis;
     char basis_text[160];
-    size_t basis_run, basis_line; /* for single, line and periodic */
-    int std_convention;           /* 0 none or unknown, 1 sample (n-1), 2 population (n) */
-    bool wrong_unit;              /* a BPB stands under val_loss */
+    size_t basis_run, basis_line;      /* for single, line, periodic and unread */
+    const struct log_said *basis_said; /* for unread; for nowhere the validation that has it */
+    size_t basis_n;                    /* for unread: logs that the mean is of */
+    int std_convention;                /* 0 none or unknown, 1 sample (n-1), 2 population (n) */
+    bool wrong_unit;                   /* a BPB stands under val_loss */
     struct record_script script;
     struct record_size size;
     struct board board;          /* the leaderboard that was found, rows 0: none */

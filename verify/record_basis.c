@@ -228,9 +228,13 @@ static void by_path(struct record *r)
 static void basis(struct record *r, enum record_basis b, size_t run, size_t line)
 {
     static const char *const words[] = {
-        [BASIS_MEAN] = "mean of seed logs", [BASIS_SINGLE] = "single log ",
-        [BASIS_LINE] = "single log ",       [BASIS_PERIODIC] = "periodic validation of ",
+        [BASIS_MEAN] = "mean of seed logs",
+        [BASIS_SINGLE] = "single log ",
+        [BASIS_KIND] = "",
+        [BASIS_LINE] = "single log ",
+        [BASIS_PERIODIC] = "periodic validation of ",
         [BASIS_NOWHERE] = "in no log",
+        [BASIS_UNREAD] = "",
     };
     r->basis = b;
     r->basis_run = run;
@@ -239,6 +243,100 @@ static void basis(struct record *r, enum record_basis b, size_t run, size_t line
              run == SIZE_MAX ? "" : r->run[run].log.path,
              b == BASIS_LINE ? " (not its headline)" : "",
              r->wrong_unit ? " (stored under val_loss)" : "");
+}
+
+/* The last result of a kind in a log, NULL: none. A label may repeat the value of another kind. */
+static const struct metric *last_of(const struct record_log *l, enum metric_kind kind)
+{
+    for (size_t k = l->finals; k-- > 0;) {
+        bool repeats = false;
+        for (size_t i = 0; i < l->finals; i++)
+            repeats |= l->final[i].kind > kind && l->final[i].val_bpb == l->final[k].val_bpb;
+        if (l->final[k].kind == kind && !repeats)
+            return &l->final[k];
+    }
+    return NULL;
+}
+
+/* What a mean is taken of. */
+struct sample {
+    double bpb[RECORD_HEADS], loss[RECORD_HEADS];
+    size_t n, losses;
+};
+
+static void sample_add(struct sample *s, const struct metric *m)
+{
+    if (s->n == RECORD_HEADS)
+        return;
+    s->bpb[s->n++] = m->val_bpb;
+    if (!isnan(m->val_loss))
+        s->loss[s->losses++] = m->val_loss;
+}
+
+/* Is the claim the mean of these? Then it is of `what`, "the sliding results of". */
+static bool mean_is(struct record *r, const struct meta_number *c, const struct sample *s,
+                    const char *what, const char *where)
+{
+    struct stats all = stats_of(s->bpb, s->n);
+    if (s->n < 2 || !meta_near(c, all.mean, RECORD_BPB_TOL))
+        return false;
+    basis(r, BASIS_KIND, SIZE_MAX, 0);
+    r->claim_bpb = all;
+    r->claim_loss = stats_of(s->loss, s->losses == s->n ? s->losses : 0);
+    snprintf(r->basis_text, sizeof r->basis_text, "mean of %zu %.60s results%s%.60s, %.8f", s->n,
+             what, *where ? " in " : "", where, all.mean);
+    return true;
+}
+
+/* One seed was scored in more ways than the others: their mean is of the kind that all have. */
+static bool match_kind(struct record *r, const struct meta_number *c)
+{
+    for (enum metric_kind kind = METRIC_ROUNDTRIP; kind < METRIC_KINDS && r->heads > 1; kind++) {
+        struct sample s = {.n = 0};
+        for (size_t i = 0; i < r->heads; i++) {
+            const struct metric *m = last_of(&r->run[r->head[i]].log, kind);
+            if (m)
+                sample_add(&s, m);
+        }
+        if (s.n == r->heads && mean_is(r, c, &s, metric_kind_name[kind], ""))
+            return true;
+    }
+    return false;
+}
+
+static const struct metric *last_labelled(const struct record_log *l, const char *label)
+{
+    for (size_t k = l->finals; k-- > 0;)
+        if (l->final[k].kind != METRIC_NONE && !strcmp(l->final[k].label, label))
+            return &l->final[k];
+    return NULL;
+}
+
+/* The mean of one label in all headline logs, or of the runs that one log holds one after the
+ * other. Asked last: of many labels one may be near. */
+static bool match_label(struct record *r, const struct meta_number *c)
+{
+    enum { LABELS = 32 };
+    const struct record_log *first = r->heads ? &r->run[r->head[0]].log : NULL;
+    for (size_t k = first ? first->finals : 0, labels = 0; k-- > 0 && labels < LABELS;) {
+        const struct metric *of = &first->final[k];
+        struct sample across = {.n = 0}, within = {.n = 0};
+        if (of->kind == METRIC_NONE || of != last_labelled(first, of->label))
+            continue;
+        labels++;
+        for (size_t i = 0; i < r->heads; i++) {
+            const struct metric *m = last_labelled(&r->run[r->head[i]].log, of->label);
+            if (m)
+                sample_add(&across, m);
+        }
+        for (size_t i = 0; i < first->finals; i++)
+            if (!strcmp(first->final[i].label, of->label))
+                sample_add(&within, &first->final[i]);
+        if ((across.n == r->heads && mean_is(r, c, &across, of->label, "")) ||
+            (r->heads == 1 && mean_is(r, c, &within, of->label, first->path)))
+            return true;
+    }
+    return false;
 }
 
 static bool match_line(struct record *r, const struct meta_number *c)
@@ -279,6 +377,79 @@ static bool match_periodic(struct record *r, const struct meta_number *c)
     return false;
 }
 
+static void unread(struct record *r, size_t run, const struct log_said *x, size_t n)
+{
+    basis(r, BASIS_UNREAD, run, x->line);
+    r->basis_said = x;
+    r->basis_n = n;
+    if (n > 1)
+        snprintf(r->basis_text, sizeof r->basis_text, "mean of %s in %zu logs (no result line)",
+                 x->key, n);
+    else
+        snprintf(r->basis_text, sizeof r->basis_text, "%s of %.90s (no result line)", x->key,
+                 r->run[run].log.path);
+}
+
+/* The last value under a key that is no result, NULL: none. */
+static const struct log_said *last_said(const struct record_log *l, const char *key)
+{
+    for (size_t k = l->saids; k-- > 0;)
+        if (!l->said[k].step && !strcmp(l->said[k].key, key))
+            return &l->said[k];
+    return NULL;
+}
+
+/* Among many lines one lies near any number: it must be the claim, digit for digit. */
+static bool says(const struct log_said *x, const struct meta_number *c)
+{
+    return x->decimals >= c->decimals && meta_near(c, x->bpb, 0.5000001 * pow(10, -x->decimals));
+}
+
+static bool match_unread(struct record *r, const struct meta_number *c)
+{
+    for (size_t i = 0; i < r->runs; i++)
+        for (size_t k = r->run[i].log.saids; k-- > 0;) {
+            const struct log_said *x = &r->run[i].log.said[k];
+            if (!x->step && says(x, c)) {
+                unread(r, i, x, 1);
+                return true;
+            }
+        }
+    enum { KEYS = 16 }; /* of a log, from its end: what is claimed stands there */
+    for (size_t i = 0; i < r->runs; i++)
+        for (size_t k = r->run[i].log.saids, keys = 0; k-- > 0 && keys < KEYS;) {
+            const struct log_said *x = &r->run[i].log.said[k];
+            double v[RECORD_HEADS];
+            size_t n = 0;
+            if (x->step || x != last_said(&r->run[i].log, x->key))
+                continue;
+            keys++;
+            for (size_t j = 0; j < r->runs && n < RECORD_HEADS; j++) {
+                const struct log_said *y = last_said(&r->run[j].log, x->key);
+                if (y && r->run[j].duplicate_of == SIZE_MAX)
+                    v[n++] = y->bpb;
+            }
+            if (n > 1 && meta_near(c, stats_of(v, n).mean, RECORD_BPB_TOL)) {
+                unread(r, i, x, n);
+                return true;
+            }
+        }
+    return false;
+}
+
+/* In no result: a validation early in training may still have it, which the finding tells. */
+static void nowhere(struct record *r, const struct meta_number *c)
+{
+    basis(r, BASIS_NOWHERE, SIZE_MAX, 0);
+    for (size_t i = 0; i < r->runs; i++)
+        for (size_t k = r->run[i].log.saids; k-- > 0;)
+            if (r->run[i].log.said[k].step && says(&r->run[i].log.said[k], c)) {
+                r->basis_run = i;
+                r->basis_said = &r->run[i].log.said[k];
+                return;
+            }
+}
+
 static void find_basis(struct record *r)
 {
     struct meta_number c = claimed_bpb(r);
@@ -301,8 +472,9 @@ static void find_basis(struct record *r)
             return;
         }
     }
-    if (!match_line(r, &c) && !match_periodic(r, &c))
-        basis(r, BASIS_NOWHERE, SIZE_MAX, 0);
+    if (!match_kind(r, &c) && !match_line(r, &c) && !match_periodic(r, &c) && !match_label(r, &c) &&
+        !match_unread(r, &c))
+        nowhere(r, &c);
 }
 
 void record_choose_heads(struct record *r)
@@ -310,12 +482,14 @@ void record_choose_heads(struct record *r)
     choose(r);
     by_path(r);
     summarise(r);
+    r->claim_bpb = r->bpb;
+    r->claim_loss = r->loss;
     find_basis(r);
     /* Half a unit of the last decimal, however coarse: a spread is no score. n-1 first. */
     const struct meta_number *sd = &r->meta.std;
     double half = 0.5000001 * pow(10, -sd->decimals);
-    if (sd->have && r->heads > 1)
-        r->std_convention = fabs(sd->v - r->bpb.sd) <= half       ? 1
-                            : fabs(sd->v - r->bpb.sd_pop) <= half ? 2
-                                                                  : 0;
+    if (sd->have && r->claim_bpb.n > 1)
+        r->std_convention = fabs(sd->v - r->claim_bpb.sd) <= half       ? 1
+                            : fabs(sd->v - r->claim_bpb.sd_pop) <= half ? 2
+                                                                        : 0;
 }

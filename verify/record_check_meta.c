@@ -114,10 +114,34 @@ static void headline(struct record *r)
     const struct record_meta *m = &r->meta;
     const struct meta_number *c = m->bpb.have ? &m->bpb : &m->loss;
     const char *log = r->basis_run < r->runs ? r->run[r->basis_run].log.path : NULL;
-    if (r->basis == BASIS_NOWHERE)
-        record_find(r, RC_BPB, m->path, c->line,
-                    "claims %.10g; %zu log%s average %.8f (%.8f to %.8f)", c->v, r->bpb.n,
-                    r->bpb.n == 1 ? "" : "s", r->bpb.mean, r->bpb.min, r->bpb.max);
+    if (r->basis == BASIS_NOWHERE) {
+        char read[128] = "no log has a result line", early[64] = "";
+        if (r->bpb.n == 1)
+            snprintf(read, sizeof read, "%.80s has %.8f", r->run[r->head[0]].log.path, r->bpb.mean);
+        else if (r->bpb.n)
+            snprintf(read, sizeof read, "%zu logs average %.8f (%.8f to %.8f)", r->bpb.n,
+                     r->bpb.mean, r->bpb.min, r->bpb.max);
+        if (r->basis_said)
+            snprintf(early, sizeof early, "; line %zu has it, during training",
+                     r->basis_said->line);
+        struct record_finding *f =
+            record_find(r, RC_BPB, m->path, c->line, "claims %.10g; %s%s", c->v, read, early);
+        if (r->basis_said)
+            record_also(f, log, r->basis_said->line);
+    }
+    if (r->basis == BASIS_UNREAD) {
+        char of[64] = "", read[64] = "";
+        if (r->basis_n > 1)
+            snprintf(of, sizeof of, "on average of %zu logs ", r->basis_n);
+        if (r->bpb.n)
+            snprintf(read, sizeof read, "; the result line%s %.8f",
+                     r->bpb.n > 1 ? "s average" : " has", r->bpb.mean);
+        struct record_finding *f = record_find(
+            r, RC_UNREAD, m->path, c->line,
+            "claims %.10g, which %s prints %sas %s, a label that is read as no result%s", c->v, log,
+            of, r->basis_said->key, read);
+        record_also(f, log, r->basis_line);
+    }
     if (r->basis == BASIS_PERIODIC) {
         struct record_finding *f = record_find(
             r, RC_PERIODIC, m->path, c->line,
@@ -140,24 +164,31 @@ static void headline(struct record *r)
 static void loss(struct record *r)
 {
     const struct meta_number *c = &r->meta.loss;
-    /* No score: three decimals may be rounded ones. */
-    double tol =
-        c->decimals >= 3 ? fmax(RECORD_BPB_TOL, 0.5000001 * pow(10, -c->decimals)) : RECORD_BPB_TOL;
     if (!c->have || r->wrong_unit || !r->runs)
         return;
-    if (r->loss.n && meta_near(c, r->loss.mean, tol))
+    /* What the tolerance of BPB is in nats per token. No score: two decimals may be rounded ones.
+     */
+    double tol = r->claim_loss.n ? RECORD_BPB_TOL * fmax(1, r->claim_loss.mean / r->claim_bpb.mean)
+                                 : RECORD_BPB_TOL;
+    if (c->decimals >= 2)
+        tol = fmax(tol, 0.5000001 * pow(10, -c->decimals));
+    if (r->claim_loss.n && meta_near(c, r->claim_loss.mean, tol))
         return;
     for (size_t i = 0; i < r->runs; i++) {
         const struct record_log *l = &r->run[i].log;
         for (size_t k = 0; k < l->finals; k++)
             if (meta_near(c, l->final[k].val_loss, tol))
                 return;
+        for (size_t k = 0; k < l->saids; k++)
+            if (meta_near(c, l->said[k].loss, tol))
+                return;
         if (l->periodic.line && meta_near(c, l->periodic.val_loss, tol))
             return;
     }
-    if (r->loss.n)
+    if (r->claim_loss.n)
         record_find(r, RC_LOSS, r->meta.path, c->line,
-                    "claims val_loss %.10g; the logs have %.8f on average", c->v, r->loss.mean);
+                    "claims val_loss %.10g; the logs have %.8f on average", c->v,
+                    r->claim_loss.mean);
     else
         record_find(r, RC_LOSS, r->meta.path, c->line, "claims val_loss %.10g; no log has it",
                     c->v);
@@ -166,15 +197,15 @@ static void loss(struct record *r)
 static void spread(struct record *r)
 {
     const struct meta_number *c = &r->meta.std;
-    if (!c->have || r->heads < 2)
+    if (!c->have || r->claim_bpb.n < 2)
         return;
     if (r->std_convention == 2)
         record_find(r, RC_STD_POP, r->meta.path, c->line,
-                    "claims %.10g, which divides by n; by n-1 it is %.8f", c->v, r->bpb.sd);
+                    "claims %.10g, which divides by n; by n-1 it is %.8f", c->v, r->claim_bpb.sd);
     else if (!r->std_convention)
         record_find(r, RC_STD, r->meta.path, c->line,
-                    "claims %.10g; the logs give %.8f (by n-1) or %.8f (by n)", c->v, r->bpb.sd,
-                    r->bpb.sd_pop);
+                    "claims %.10g; the logs give %.8f (by n-1) or %.8f (by n)", c->v,
+                    r->claim_bpb.sd, r->claim_bpb.sd_pop);
 }
 
 /* A number behind "val_bpb" or in front of "BPB" in the first title of the README. */

@@ -54,6 +54,8 @@ static void seed_values(struct record *r, const struct meta_seed *s)
     for (size_t k = 0; k < l->finals; k++)
         elsewhere |= l->final[k].kind != METRIC_NONE &&
                      meta_near(&s->bpb, l->final[k].val_bpb, RECORD_BPB_TOL);
+    for (size_t k = 0; k < l->saids; k++)
+        elsewhere |= !l->said[k].step && meta_near(&s->bpb, l->said[k].bpb, RECORD_BPB_TOL);
     if (s->bpb.have && !meta_near(&s->bpb, m->val_bpb, RECORD_BPB_TOL) && !elsewhere) {
         struct record_finding *f =
             record_find(r, RC_SEED_BPB, r->meta.path, s->bpb.line, "%s: claims %.10g, %s has %.8f",
@@ -71,8 +73,10 @@ static void seed_values(struct record *r, const struct meta_seed *s)
     if (s->bytes.have && l->total.line && !l->total.rounded && !model &&
         s->bytes.v != (double)l->total.v) {
         struct record_finding *f = record_find(
-            r, RC_SEED_BYTES, r->meta.path, s->bytes.line, "%s: claims %s bytes, %s has %s", who,
-            record_count((uint64_t)fmax(s->bytes.v, 0)), l->path, record_count(l->total.v));
+            r, RC_SEED_BYTES, r->meta.path, s->bytes.line, "%s: claims %s bytes%s, %s has %s", who,
+            record_count((uint64_t)fmax(s->bytes.v, 0)),
+            l->model.line && s->bytes.v == (double)l->model.v ? " (the model alone)" : "", l->path,
+            record_count(l->total.v));
         record_also(f, l->path, l->total.line);
     }
 }
@@ -88,7 +92,7 @@ static void seeds(struct record *r)
         bool prints = false;
         for (size_t k = 0; k < l->seeds; k++)
             prints |= l->seed[k].v == l->seed_named;
-        if (l->seed_named >= 0 && l->seeds && !prints)
+        if (l->seed_named >= 0 && l->seeds && !prints && !l->seed_loaded)
             record_find(r, RC_SEED_LABEL, l->path, l->seed[l->seeds - 1].line,
                         "%s is named for seed %lld and prints seed %lld", l->path, l->seed_named,
                         l->seed[l->seeds - 1].v);
@@ -227,7 +231,16 @@ static void denominator(struct record *r, const struct record_run *run)
         record_find(r, RC_DENOMINATOR, l->path, line,
                     "%s: loss and BPB imply %s bytes, the line says %s", l->path,
                     record_count((uint64_t)llround(run->val_bytes)), record_count(m->bytes));
-    if (run->tokens && !isnan(run->val_bytes) && (!run->denominator || run->denominator_launch)) {
+    if (run->partial) {
+        struct record_finding *f = record_find(
+            r, RC_PARTIAL, l->path, line,
+            "%s: %s tokens scored, %s bytes (%.4f per token), %.3g %% of the text%s", l->path,
+            record_count(run->tokens), record_count((uint64_t)llround(run->val_bytes)),
+            run->bytes_per_token, 100 * run->val_bytes / typical,
+            l->limited ? "; the log says that its evaluation is limited to some batches" : "");
+        record_also(f, l->path, l->limited ? l->limited : run->tokens_line);
+    } else if (run->tokens && !isnan(run->val_bytes) &&
+               (!run->denominator || run->denominator_launch)) {
         struct record_finding *f = record_find(
             r, RC_DENOMINATOR, l->path, line,
             "%s: loss and BPB imply %s bytes over %s tokens, %.2f %% %s the text's%s%s", l->path,

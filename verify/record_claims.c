@@ -31,29 +31,51 @@ static enum claim_state verdict(bool made, bool contradicted, bool supported)
                           : CLAIM_UNSUPPORTED;
 }
 
-/* A denominator that is nobody's. The launch-day split was an honest one. */
+/* A denominator that is nobody's. The launch-day split was an honest one; a part of the text
+ * breaks a rule for records, elsewhere it is only no evidence. */
 static bool denominator_unknown(const struct record *r)
 {
     for (size_t i = 0; i < r->heads; i++) {
         const struct record_run *run = &r->run[r->head[i]];
-        if (run->tokens && !run->denominator && !isnan(run->bytes_per_token))
+        if (run->tokens && !run->denominator && !isnan(run->bytes_per_token) &&
+            (!run->partial || r->track == RECORD_TRACK_RECORD))
             return true;
     }
     return false;
+}
+
+static bool partial(const struct record *r)
+{
+    for (size_t i = 0; i < r->heads; i++)
+        if (r->run[r->head[i]].partial)
+            return true;
+    return false;
+}
+
+/* A deviation as near as one of scores that were rounded to four decimals first can be. */
+static bool std_near(const struct record *r)
+{
+    double n = (double)r->claim_bpb.n, sd = r->meta.std.v;
+    return r->claim_bpb.n > 1 && fmin(fabs(sd - r->claim_bpb.sd), fabs(sd - r->claim_bpb.sd_pop)) <=
+                                     RECORD_BPB_TOL / 2 * sqrt(n / (n - 1));
 }
 
 static void claims(struct record *r)
 {
     const struct record_meta *m = &r->meta;
     bool bpb = m->bpb.have || r->wrong_unit, per_seed = false;
+    bool elsewhere = r->basis == BASIS_UNREAD; /* what is claimed is none of the results */
     for (size_t i = 0; i < m->seeds; i++)
         per_seed |= m->seed[i].bytes.have;
-    r->claim[RCLAIM_BPB] =
-        verdict(bpb, found(r, RC_BPB) || found(r, RC_PERIODIC) || denominator_unknown(r),
-                r->basis != BASIS_NONE);
+    r->claim[RCLAIM_BPB] = verdict(
+        bpb, (r->heads && (found(r, RC_BPB) || found(r, RC_PERIODIC))) || denominator_unknown(r),
+        r->basis != BASIS_NONE && !elsewhere && r->heads && !partial(r));
     r->claim[RCLAIM_LOSS] =
-        verdict(m->loss.have, found(r, RC_LOSS) || found(r, RC_JSON_UNIT), r->runs > 0);
-    r->claim[RCLAIM_STD] = verdict(m->std.have, found(r, RC_STD), r->std_convention != 0);
+        verdict(m->loss.have,
+                (found(r, RC_LOSS) && r->claim_loss.n && !elsewhere) || found(r, RC_JSON_UNIT),
+                r->runs > 0 && !found(r, RC_LOSS));
+    r->claim[RCLAIM_STD] = verdict(m->std.have, found(r, RC_STD) && !std_near(r) && !elsewhere,
+                                   r->std_convention != 0 || (std_near(r) && !elsewhere));
     r->claim[RCLAIM_TOTAL] = verdict(m->total.have || per_seed,
                                      (found(r, RC_TOTAL) && !r->size.claims_shipped) ||
                                          found(r, RC_NO_CODE) || found(r, RC_SEED_BYTES),
@@ -61,7 +83,7 @@ static void claims(struct record *r)
     r->claim[RCLAIM_SEEDS] = verdict(m->seeds > 0, found(r, RC_SEED_LABEL) || found(r, RC_SEED_BPB),
                                      r->runs > 0 && !found(r, RC_SEED_LOG));
     r->claim[RCLAIM_CAP] = verdict(true,
-                                   found(r, RC_LOG_CAP) || found(r, RC_FILE_CAP) ||
+                                   r->size.total > RECORD_CAP || found(r, RC_FILE_CAP) ||
                                        found(r, RC_JSON_CAP) || found(r, RC_SHIPPED_SIBLINGS),
                                    r->size.total > 0);
 }
@@ -83,9 +105,16 @@ static void unchecked(struct record *r)
                          "the log's word");
     if (r->runs)
         record_unchecked(r, "that the logs come from this script, machine and seed");
-    record_unchecked(r, "overlap of training and validation text: needs the shards");
+    record_unchecked(r,
+                     "overlap of training and validation text: needs the shards (shards --info)");
     for (size_t i = 0; i < r->heads; i++) {
         const struct record_run *run = &r->run[r->head[i]];
+        if (isnan(run->bytes_per_token)) {
+            record_unchecked(r, "bytes scored: %s %s", run->log.path,
+                             run->loss_per_byte ? "prints a val_loss per byte"
+                                                : "prints no val_loss, or too few digits");
+            break;
+        }
         if (!run->tokens && !run->denominator) {
             record_unchecked(r,
                              "bytes scored: %s prints no val_tokens, and its bytes per token "

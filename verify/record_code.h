@@ -37,7 +37,9 @@ extern const char *const record_severity_name[RECORD_SEVERITIES];
     X(RC_SCRIPT_MISSING, "script-missing", FAIL, "R-FILES", "no script in the folder")             \
     X(RC_SCRIPT_EMPTY, "script-empty", FAIL, "R-FILES", "the script has 0 bytes")                  \
     X(RC_LOGS_MISSING, "logs-missing", FAIL, "R-FILES", "no training log")                         \
-    X(RC_BPB, "bpb-mismatch", FAIL, "R-REPRODUCIBLE", "the claimed BPB is in no log")              \
+    X(RC_BPB, "bpb-mismatch", FAIL, "R-REPRODUCIBLE", "the claimed BPB is no result of a log")     \
+    X(RC_UNREAD, "bpb-unread-label", WARN, "R-REPRODUCIBLE",                                       \
+      "the claimed BPB is in a log under a label that is read as no result")                       \
     X(RC_BEST_SEED, "headline-best-seed", WARN, "R-SIGNIFICANCE",                                  \
       "the claimed BPB is the best seed, not the mean")                                            \
     X(RC_ONE_SEED, "headline-one-seed", WARN, "R-SIGNIFICANCE",                                    \
@@ -117,6 +119,8 @@ extern const char *const record_severity_name[RECORD_SEVERITIES];
       "evaluation and the compile warm-up outside its timer exceed 600 s")                         \
     X(RC_DENOMINATOR, "denominator-off", FAIL, "R-BYTES",                                          \
       "loss and BPB imply a byte count that is not the text's")                                    \
+    X(RC_PARTIAL, "val-partial", FAIL, "R-VAL-SET",                                                \
+      "less than half of the validation text was scored")                                          \
     X(RC_PAIRS, "denominators-differ", WARN, "R-BYTES",                                            \
       "two results of one log were divided by different bytes")                                    \
     X(RC_TAIL, "val-tail-dropped", WARN, "R-VAL-SET",                                              \

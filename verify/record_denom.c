@@ -25,20 +25,41 @@ static const struct {
 };
 enum { KNOWN = sizeof known / sizeof *known };
 
+enum { TEXT_BYTES = 151080000 };
+
 static bool near(double a, double b)
 {
     return fabs(a / b - 1) <= RECORD_DENOM_TOL;
+}
+
+/* How far printing may have moved what a line implies: half a unit of the last decimal, relative,
+ * of both values. */
+static double coarse(const struct metric *m)
+{
+    double half = 0.5 * pow(10, -m->decimals);
+    return half / m->val_bpb + half / m->val_loss;
+}
+
+/* The line to read bytes per token from: the headline, or where its figures are too short the one
+ * with the longest. */
+static const struct metric *sharpest(const struct record_log *l)
+{
+    const struct metric *m = record_log_headline(l), *periodic = &l->periodic;
+    if (!m || !(coarse(m) > RECORD_DENOM_TOL / 2))
+        return m ? m : periodic->line ? periodic : NULL;
+    for (size_t k = 0; k < l->finals; k++)
+        if (l->final[k].kind != METRIC_NONE && coarse(&l->final[k]) < coarse(m))
+            m = &l->final[k];
+    return periodic->line && coarse(periodic) < coarse(m) ? periodic : m;
 }
 
 void record_denominators(struct record *r)
 {
     for (size_t i = 0; i < r->runs; i++) {
         struct record_run *run = &r->run[i];
-        const struct metric *m = record_log_headline(&run->log);
+        const struct metric *m = sharpest(&run->log);
         run->bytes_per_token = run->val_bytes = NAN;
-        if (!m)
-            m = run->log.periodic.line ? &run->log.periodic : NULL;
-        if (!m)
+        if (!m || coarse(m) > 10 * RECORD_DENOM_TOL)
             continue;
         run->bytes_per_token = metric_bytes_per_token(m);
         run->tokens = m->tokens ? m->tokens : run->log.val_tokens.v;
@@ -47,7 +68,7 @@ void record_denominators(struct record *r)
             const struct metric *f = &run->log.final[k];
             double b = metric_bytes_per_token(f);
             if (f->kind != METRIC_NONE && f->decimals >= 4 && !isnan(b) &&
-                !near(b, run->bytes_per_token))
+                fabs(b / run->bytes_per_token - 1) > RECORD_DENOM_TOL + coarse(f))
                 run->odd_pair = f->line;
         }
         if (!run->tokens) {
@@ -67,6 +88,10 @@ void record_denominators(struct record *r)
                 run->denominator = known[k].name;
                 run->denominator_launch = known[k].launch;
             }
+        run->loss_per_byte = !run->denominator && near(run->bytes_per_token, 1);
+        run->partial = !run->denominator && !run->loss_per_byte && run->val_bytes < TEXT_BYTES / 2;
+        if (run->loss_per_byte)
+            run->val_bytes = run->bytes_per_token = NAN;
         if (run->denominator && !run->denominator_launch) {
             bool tokeniser = false;
             for (size_t k = 0; k < KNOWN; k++)

@@ -73,10 +73,12 @@ const char *record_file_name(const struct record_file *f);
  *
  * A folder is a record when it directly holds a *.json named submission*, a *.py or a *.log;
  * folders inside of a record are part of it. When there is none, `dir` itself is the record if it
- * holds any regular file. *list and its strings are for the caller: record_folders_free. ERR_INPUT:
- * no such directory, or nothing in it.
+ * holds any regular file. A folder below `dir` that cannot be read is listed, so that it is missed.
+ * *list and its strings are for the caller: record_folders_free. ERR_INPUT: no such directory, or
+ * nothing in it. record_folders_one: a list of `dir` alone, whatever it is.
  */
 enum err_code record_folders(char ***list, size_t *n, const char *dir, struct err *e);
+enum err_code record_folders_one(char ***list, size_t *n, const char *dir, struct err *e);
 void record_folders_free(char **list, size_t n);
 
 #endif

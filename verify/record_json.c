@@ -384,6 +384,11 @@ cJSON *record_json(const struct record *r, const struct record_sota *sota)
     logs(root, r);
     size(root, r);
     code(root, r);
+    cJSON *tolerances = cJSON_AddObjectToObject(root, "tolerances");
+    cJSON_AddNumberToObject(tolerances, "val_bpb", RECORD_BPB_TOL);
+    cJSON_AddNumberToObject(tolerances, "bytes", 0);
+    cJSON_AddNumberToObject(tolerances, "denominator_relative", RECORD_DENOM_TOL);
+    cJSON_AddNumberToObject(tolerances, "train_time_grace_ms", RECORD_GRACE_MS);
     string(root, "claim_basis", r->basis_text);
     string(root, "std_convention", convention[r->std_convention]);
     statistics(root, r, sota);

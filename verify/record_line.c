@@ -128,6 +128,17 @@ size_t line_word(struct line l, const char *s, size_t from)
     return SIZE_MAX;
 }
 
+bool line_step(struct line l, uint64_t *step)
+{
+    struct line_number a, b;
+    size_t at = line_starts(l, "step:") ? 5 : 0;
+    if (!line_number(l, at, &a) || a.decimals || a.end >= l.n || l.s[a.end] != '/' ||
+        !line_number(l, a.end + 1, &b) || b.decimals || a.v < 0 || a.v > 1e12)
+        return false;
+    *step = (uint64_t)a.v;
+    return true;
+}
+
 bool line_has(struct line l, const char *s)
 {
     size_t n = strlen(s);

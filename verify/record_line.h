@@ -53,6 +53,9 @@ bool line_number(struct line l, size_t at, struct line_number *out);
  * "train_time: 599623ms". The key must be a word. */
 bool line_value(struct line l, const char *key, struct line_number *out);
 
+/* line_step - "step:100/20000" or "100/20000" at the start: a line of training, and its step. */
+bool line_step(struct line l, uint64_t *step);
+
 /* line_copy - the text [from, to) without blanks at its ends, cut to cap - 1 bytes; bytes that are
  * no printable ASCII become '?'. Returns out. */
 char *line_copy(struct line l, size_t from, size_t to, char *out, size_t cap);

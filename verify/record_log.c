@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "verify/record_line.h"
+#include "verify/record_log_said.h"
 #include "verify/record_log_size.h"
 
 const char *const metric_kind_name[METRIC_KINDS] = {
@@ -53,18 +54,6 @@ static enum metric_kind kind_of(struct line label)
            : has_any(label, sliding) ? METRIC_SLIDING
            : has_any(label, packed)  ? METRIC_ROUNDTRIP
                                      : METRIC_OTHER;
-}
-
-/* "step:100/20000", "100/20000" at the start of a label: validation while training. */
-static bool step_of(struct line l, uint64_t *step)
-{
-    size_t at = line_starts(l, "step:") ? 5 : 0;
-    struct line_number a, b;
-    if (!line_number(l, at, &a) || a.decimals || a.end >= l.n || l.s[a.end] != '/' ||
-        !line_number(l, a.end + 1, &b) || b.decimals || a.v < 0 || a.v > 1e12)
-        return false;
-    *step = (uint64_t)a.v;
-    return true;
 }
 
 /*
@@ -138,7 +127,7 @@ static bool metric_line(struct record_log *l, struct line s, size_t line)
     if (!(m.val_bpb > 0 && m.val_bpb < 32))
         return true;
     end = loss < bpb ? loss - strlen("val_loss") : bpb - strlen("val_bpb");
-    if (step_of(s, &step)) {
+    if (line_step(s, &step)) {
         m.kind = METRIC_NONE;
         line_copy(s, 0, end, m.label, sizeof m.label);
         l->periodic = m;
@@ -226,6 +215,19 @@ static void seed_in_name(struct record_log *l, const char *path)
         l->seed_named = l->seed_named * 10 + (*p - '0');
 }
 
+/* A log of scoring alone prints a seed of its own, and loads "runs/x_seed1337/final_model.pt". */
+static void loaded_line(struct record_log *l, struct line s, size_t line)
+{
+    struct line_number v;
+    if (l->seed_named < 0 || !(line_has(s, "ckpt") || line_has(s, "checkpoint")))
+        return;
+    for (size_t at = 0; (at = line_find(s, "seed", at)) != SIZE_MAX;) {
+        size_t digits = at + (at < s.n && s.s[at] == '_');
+        if (line_number(s, digits, &v) && v.v == (double)l->seed_named)
+            l->seed_loaded = line;
+    }
+}
+
 /* ---- the rest ---- */
 
 static void count_line(struct line s, const char *key, struct log_count *to, size_t line)
@@ -252,6 +254,7 @@ static void plain_lines(struct record_log *l, struct line s, size_t line)
 {
     stop_line(l, s, line);
     seed_line(l, s, line);
+    loaded_line(l, s, line);
     count_line(s, "val_tokens", &l->val_tokens, line);
     if (line_has(s, "val_loader") || line_starts(s, "val tokens"))
         count_line(s, "tokens", &l->val_tokens, line);
@@ -413,7 +416,7 @@ enum err_code record_log_parse(struct record_log *l, const char *path, const cha
             continue;
         if (!bare.n || bare.n > 4096)
             continue;
-        if (!metric_line(l, bare, line))
+        if (!metric_line(l, bare, line) || !log_said_line(l, bare, line))
             return err_nomem(e, "result lines", l->finals * sizeof *l->final);
         log_size_line(l, bare, line);
         log_time_line(l, bare, line);
@@ -428,6 +431,7 @@ enum err_code record_log_parse(struct record_log *l, const char *path, const cha
 void record_log_free(struct record_log *l)
 {
     free(l->final);
+    free(l->said);
     *l = (struct record_log){0};
 }
 

@@ -24,7 +24,9 @@ enum {
     LOG_FINALS = 4096, /* result lines kept; the first ones of more are dropped */
     LOG_SEEDS = 16,    /* different printed seeds kept */
     LOG_TIMES = 64,    /* time lines kept */
+    LOG_SAID = 1024,   /* other numbers behind a "bpb" kept, half of them of training at most */
     LOG_LABEL = 64,
+    LOG_KEY = 32,
 };
 
 enum metric_kind {
@@ -75,6 +77,16 @@ struct log_time {
     size_t line;
 };
 
+/* A BPB in a line that is read as no result: a validation during training, or a label that nobody
+ * else uses ("mix_bpb=0.9015", "SLOT-0 BPB (full val set): 1.1854"). */
+struct log_said {
+    char key[LOG_KEY];
+    double bpb, loss; /* loss: NaN without a val_loss in the line */
+    int decimals;     /* of bpb */
+    size_t line;
+    bool step; /* a line of training */
+};
+
 struct log_seed {
     long long v;
     size_t line;
@@ -85,11 +97,14 @@ struct record_log {
     size_t lines;
     long long seed_named;            /* from the file name, "train_seed42.log"; -1: none */
     size_t seed_word;                /* 1: the name says "seed", so the number is meant as one */
+    size_t seed_loaded;              /* line that loads a checkpoint of the seed in the name, 0 */
     struct log_seed seed[LOG_SEEDS]; /* printed, different ones in order */
     size_t seeds;
     struct metric *final; /* owned; result and diagnostic lines in order */
     size_t finals;
-    size_t headline;        /* index of the headline, SIZE_MAX: none */
+    size_t headline;       /* index of the headline, SIZE_MAX: none */
+    struct log_said *said; /* owned; in order */
+    size_t saids;
     struct metric periodic; /* last validation during training; line 0: none */
     struct log_count steps, train_ms, model, raw_model, code, code_plain, total;
     struct log_count val_tokens, train_shards, world, params;

@@ -103,10 +103,10 @@ static void over_cap(struct record *r)
         if (f)
             record_also(f, l->path, l->total.line);
         else
-            f = record_find(r, RC_LOG_CAP, l->path, l->total.line,
-                            "%s prints %s bytes, %s over the cap%s", l->path,
-                            record_count(l->total.v), record_count(l->total.v - RECORD_CAP),
-                            mib(l->total.v));
+            f = record_find(
+                r, RC_LOG_CAP, l->path, l->total.line, "%s%s prints %s bytes, %s over the cap%s",
+                l->path, !r->heads || r->run[i].headline ? "" : " (not averaged)",
+                record_count(l->total.v), record_count(l->total.v - RECORD_CAP), mib(l->total.v));
     }
     if (r->size.program > RECORD_CAP)
         record_find(r, RC_FILE_CAP, r->size.program_path, 0, "%s has %s bytes, %s over the cap%s",

@@ -41,21 +41,21 @@ static void claim(FILE *out, const struct record *r, enum record_claim k, const 
     char where[96] = "";
     if (line)
         snprintf(where, sizeof where, "%.50s:%zu", r->meta.path, line);
-    fprintf(out, "  %-9s %-12s %-21s %-38s %s\n", record_claim_name[k], claimed, where, evidence,
-            claim_state_name[r->claim[k]]);
+    fprintf(out, "  %-10s %-12s %-13s%s%s%s%s\n", record_claim_name[k], claimed,
+            claim_state_name[r->claim[k]], evidence, line ? "  [" : "", where, line ? "]" : "");
 }
 
 static void claims(FILE *out, const struct record *r)
 {
     const struct record_meta *m = &r->meta;
     char c[64], ev[160];
-    fprintf(out, "claims       claimed                            evidence\n");
+    fprintf(out, "claims       claimed                   in the logs\n");
     const struct meta_number *bpb = m->bpb.have ? &m->bpb : r->wrong_unit ? &m->loss : NULL;
     snprintf(c, sizeof c, "%s", "-");
     if (bpb)
         snprintf(c, sizeof c, "%.10g", bpb->v);
-    if (r->bpb.n > 1)
-        snprintf(ev, sizeof ev, "mean of %zu: %.8f", r->bpb.n, r->bpb.mean);
+    if (r->claim_bpb.n > 1)
+        snprintf(ev, sizeof ev, "mean of %zu: %.8f", r->claim_bpb.n, r->claim_bpb.mean);
     else if (r->bpb.n)
         snprintf(ev, sizeof ev, "%.8f", r->bpb.mean);
     else
@@ -63,13 +63,13 @@ static void claims(FILE *out, const struct record *r)
     claim(out, r, RCLAIM_BPB, c, bpb ? bpb->line : 0, ev);
     if (m->loss.have && !r->wrong_unit) {
         snprintf(c, sizeof c, "%.10g", m->loss.v);
-        snprintf(ev, sizeof ev, r->loss.n ? "%.8f" : "-", r->loss.mean);
+        snprintf(ev, sizeof ev, r->claim_loss.n ? "%.8f" : "-", r->claim_loss.mean);
         claim(out, r, RCLAIM_LOSS, c, m->loss.line, ev);
     }
     if (m->std.have) {
         snprintf(c, sizeof c, "%.10g", m->std.v);
-        snprintf(ev, sizeof ev, r->heads > 1 ? "%.8f by n-1, %.8f by n" : "-", r->bpb.sd,
-                 r->bpb.sd_pop);
+        snprintf(ev, sizeof ev, r->claim_bpb.n > 1 ? "%.8f by n-1, %.8f by n" : "-",
+                 r->claim_bpb.sd, r->claim_bpb.sd_pop);
         claim(out, r, RCLAIM_STD, c, m->std.line, ev);
     }
     size_t total_line = m->total.line;
@@ -86,11 +86,13 @@ static void claims(FILE *out, const struct record *r)
     snprintf(ev, sizeof ev, "%zu log%s count", r->heads, r->heads == 1 ? "" : "s");
     if (m->seeds)
         claim(out, r, RCLAIM_SEEDS, c, m->seed[0].line, ev);
-    if (r->size.total)
-        snprintf(ev, sizeof ev, "%s%s %s", r->size.total > RECORD_CAP ? "over by " : "under by ",
+    if (m->total.have && m->total.v > RECORD_CAP && r->size.total <= RECORD_CAP)
+        snprintf(ev, sizeof ev, "the claimed total is over");
+    else if (r->size.total)
+        snprintf(ev, sizeof ev, "%s%s%s", r->size.total > RECORD_CAP ? "over by " : "under by ",
                  record_count(r->size.total > RECORD_CAP ? r->size.total - RECORD_CAP
                                                          : RECORD_CAP - r->size.total),
-                 r->size.total > RECORD_CAP && r->size.total <= RECORD_MIB ? "(16 MiB?)" : "");
+                 r->size.total > RECORD_CAP && r->size.total <= RECORD_MIB ? " (16 MiB?)" : "");
     else
         snprintf(ev, sizeof ev, "-");
     claim(out, r, RCLAIM_CAP, "16,000,000", 0, ev);
@@ -135,8 +137,8 @@ static void runs(FILE *out, const struct record *r)
     size_t shown = 0, others = 0;
     if (!r->runs)
         return;
-    fprintf(out, "logs         %-30s %9s %11s %11s %8s %8s  %s\n", "", "seed", "val_bpb", "total",
-            "train s", "eval s", "bytes scored");
+    fprintf(out, "logs  seed     val_bpb       total  train s  eval s  %-24s  bytes scored\n",
+            "log");
     for (size_t i = 0; i < r->runs; i++) {
         const struct record_run *run = &r->run[i];
         const struct record_log *l = &run->log;
@@ -159,13 +161,16 @@ static void runs(FILE *out, const struct record *r)
         if (!isnan(run->val_bytes))
             snprintf(scored, sizeof scored, "%s %s",
                      record_count((uint64_t)llround(run->val_bytes)),
-                     run->denominator ? run->denominator : "UNKNOWN");
+                     run->denominator ? run->denominator
+                     : run->partial   ? "PART of the text"
+                                      : "UNKNOWN");
+        else if (run->loss_per_byte)
+            snprintf(scored, sizeof scored, "not told: val_loss is per byte");
         else if (!isnan(run->bytes_per_token))
             snprintf(scored, sizeof scored, "%.4f per token, %s", run->bytes_per_token,
                      run->denominator ? run->denominator : "no known tokeniser");
-        size_t n = strlen(l->path);
-        fprintf(out, "  %-41.41s %9s %11s %11s %8s %8s  %s\n", n > 41 ? l->path + n - 41 : l->path,
-                seed, bpb, bytes(l->total.v), train, eval, scored);
+        fprintf(out, "  %8s %11s %11s %8s %7s  %-24s  %s\n", seed, bpb, bytes(l->total.v), train,
+                eval, l->path, scored);
     }
     if (others)
         fprintf(out,
@@ -242,6 +247,8 @@ static void method(FILE *out, const struct record *r)
     if (m)
         fprintf(out, "method       %s (%s, %s:%zu)\n", metric_kind_name[m->kind], m->label,
                 r->run[r->head[0]].log.path, m->line);
+    else if (c->have_facts)
+        fprintf(out, "method       no result line in a log\n");
     for (size_t i = 0; c->have_facts && i < c->facts.methods; i++) {
         const struct method_facts *f = &c->facts.method[i];
         bool logged = record_method_used(r, f);
@@ -311,6 +318,17 @@ static void statistics(FILE *out, const struct record *r, const struct record_so
     }
 }
 
+/* A folder of fifty ablations has fifty findings of a kind: the first ones, and how many more. */
+enum { ALIKE = 4 };
+
+static size_t alike(const struct record *r, enum record_code code, size_t before)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < before; i++)
+        n += r->finding[i].code == code;
+    return n;
+}
+
 static void findings(FILE *out, const struct record *r)
 {
     fprintf(out, "findings     %zu fail, %zu warn, %zu info\n", r->count[RECORD_FAIL],
@@ -321,6 +339,13 @@ static void findings(FILE *out, const struct record *r)
             if ((int)f->severity != s)
                 continue;
             const struct record_code_info *info = &record_code_info[f->code];
+            size_t nth = alike(r, f->code, i), all = alike(r, f->code, r->findings);
+            if (all > ALIKE && nth >= ALIKE) {
+                if (nth == ALIKE)
+                    fprintf(out, "  %-4s %s: %zu more of these; --json lists them\n",
+                            record_severity_name[f->severity], info->code, all - ALIKE);
+                continue;
+            }
             fprintf(out, "  %-4s %s: %s (%s)", record_severity_name[f->severity], info->code,
                     f->text ? f->text : "", info->rule);
             for (size_t k = 0; k < f->ats; k++) {

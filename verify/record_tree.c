@@ -58,8 +58,10 @@ static enum err_code scan(struct list *out, const char *dir, int depth, bool *an
     bool record = false;
     struct dirent *ent;
     DIR *d = opendir(dir);
+    /* Below the top it is listed: whoever reads the folders says why it cannot be. */
     if (!d)
-        return depth ? ERR_OK : err_set(e, ERR_INPUT, "%s: %s", dir, strerror(errno));
+        return depth ? list_add(out, dir, e)
+                     : err_set(e, ERR_INPUT, "%s: %s", dir, strerror(errno));
     while (!rc && (ent = readdir(d))) {
         char path[4096];
         struct stat st;
@@ -79,6 +81,17 @@ static enum err_code scan(struct list *out, const char *dir, int depth, bool *an
     for (size_t i = 0; !rc && !record && i < sub.n; i++)
         rc = scan(out, sub.s[i], depth + 1, any, e);
     record_folders_free(sub.s, sub.n);
+    return rc;
+}
+
+enum err_code record_folders_one(char ***list, size_t *n, const char *dir, struct err *e)
+{
+    struct list one = {0};
+    enum err_code rc = list_add(&one, dir, e);
+    if (rc)
+        record_folders_free(one.s, one.n);
+    *list = rc ? NULL : one.s;
+    *n = rc ? 0 : one.n;
     return rc;
 }
 

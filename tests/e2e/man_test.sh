@@ -78,6 +78,11 @@ offers "a mode" slot-context verify blob f --eval slot
 offers "a setting" NUM_LAYERS= trainer r.conf NUM_L
 offers "a file" model.safetensors packer pack mod
 offers "an option without commands" --val-docs shards --val
+offers "the tracks of a folder" 10min_16mb packer submit --track ""
+offers "the tracks of an audit" non-record verify record --track ""
+offers "a runner" cuda packer pack --runner c
+complete_in_bash shards --mo >"$dir/out.txt"
+grep -q -- --model "$dir/out.txt" && fail "completion, shards: an option of the program in its example"
 for p in packer verify; do # every command
     for c in $("$BIN/$p" --help | sed -n "s/^  $p \([a-z][a-z]*\) .*/\1/p" | sort -u); do
         complete_in_bash $p "$c" -- | words >"$dir/b"
@@ -111,6 +116,7 @@ if command -v zsh >/dev/null; then
     offers_in_zsh "a setting" NUM_LAYERS trainer r.conf NUM_L
     offers_in_zsh "a file" files packer pack mod
     offers_in_zsh "an option without commands" --val-docs shards --val
+    offers_in_zsh "the tracks of an audit" non-record verify record --track ""
 else
     echo "skip $name: no zsh"
 fi

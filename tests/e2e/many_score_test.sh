@@ -2,8 +2,8 @@
 # many_score_test.sh - `verify score` and `verify blob` as jobs of several processes.
 #
 # Guards against: a score that depends on how many processes computed it, ranks that talk at the same time or
-# overwrite one another's files, ranks that score different things together, and a job that hangs when one of its
-# ranks fails, dies or stops.
+# overwrite one another's files, ranks that score different things together, a job that hangs when one of its
+# ranks fails, dies or stops, and commands that are not shared out but done once by each rank.
 set -u
 name=many_score
 . "$(dirname "$0")/lib.sh"
@@ -92,6 +92,47 @@ for how in $launchers; do
     says "no weights on one rank, $how" 3 "rank 1: nowhere"
     launch $how 2 "$BIN/verify" score "$w" --data data --nll nowhere/x.npy
     says "no place for the scores, $how" 4 "rank 0: nowhere/x.npy"
+done
+
+# ---- what is not shared out: rank 0 does it, once ----
+
+echo 'import lzma as L,base64 as B' >script.py
+echo 'print(1)' | xz --format=raw --lzma2=dict=1MiB | base64 -w 0 | sed "s/^/exec(L.decompress(B.b85decode('/; s/$/')))/" \
+    >>script.py
+mkdir record
+echo '{"val_bpb": 1.5}' >record/submission.json
+for how in $launchers; do
+    while read -r command words; do
+        rm -f source.py
+        # shellcheck disable=SC2086
+        "$BIN/verify" $command $words >one.txt 2>one.err
+        alone=$?
+        rm -f source.py
+        # shellcheck disable=SC2086
+        launch $how 3 "$BIN/verify" $command $words
+        grep -v ' s$' one.txt >x # what takes time says how much
+        grep -v ' s$' all.out >y
+        if [ $late = 1 ] || [ $status != $alone ] || ! cmp -s x y; then
+            fail "$command $words, $how: status $status, expected $alone: $(head -c 600 all.out all.err)"
+        elif [ "$(grep -c "^verify: $command is one process's work: rank 0 does it, the other 2 leave" all.err)" != 1 ]; then
+            fail "$command $words, $how: not said once who does it: $(head -c 600 all.err)"
+        elif [ "$(grep -c '^verify: ' all.err)" != $((1 + $(grep -c '^verify: ' one.err))) ]; then
+            fail "$command $words, $how: other errors than alone: $(head -c 600 all.err)"
+        else
+            ok "$command $words, $how: once, status $status"
+        fi
+    done <<'EOW'
+unwrap script.py
+unwrap script.py -o source.py --json
+unwrap nowhere.py
+unwrap
+record record
+record record --json
+record nowhere
+probe submission --data data --eval plain --quiet --positions 0 --flips 1
+probe submission
+probe --help
+EOW
 done
 
 # ---- ranks that die or stop ----

@@ -64,6 +64,8 @@ weights=$dir/model.quant.safetensors
 expect "audit, execution and claim" 0 "identical bits" \
     "$verify" blob "$dir/submission" --data "$dir/data" --execute --claim "$dir/claim.json"
 last_line "verified is the last line" verified
+check "the tokens that are read have a hash" \
+    grep -Eq "^data         xxh64:[0-9a-f]{16} of the [0-9]+ tokens that are read$" "$dir/out.txt"
 check "result line" grep -q \
     '^final_sliding val_loss:[0-9.]* val_bpb:[0-9.]* tokens:[0-9]* bytes:[0-9]* time_ms:[0-9]*$' \
     "$dir/out.txt"
@@ -135,11 +137,24 @@ expect "weights are no submission" 3 "no submission" "$verify" blob "$weights" -
 
 expect "no command" 2 "say what to do" "$verify"
 expect "record of nothing" 3 "x: No such file" "$verify" record x
+mkdir -p "$dir/folders/good" "$dir/folders/none"
+echo '{"val_bpb": 1.1}' >"$dir/folders/good/submission.json"
+expect "a folder without files among others" 3 "not readable: $dir/folders/none" \
+    "$verify" record "$dir/folders/none" "$dir/folders/good" "$dir/folders/nowhere"
+check "the others are judged" grep -q "  good$" "$dir/out.txt"
+check "and counted" grep -q "^1 records: .* 2 not readable" "$dir/out.txt"
+mkdir "$dir/alone" && cp "$weights" "$dir/alone/w"
+expect "weights without their byte table" 3 "byte_table.bin: not there; --tokenizer names" \
+    "$BIN/packer" pack "$dir/alone/w" -o "$dir/alone/s"
+expect "a program is no script" 3 "no Python source" "$verify" unwrap "$dir/submission"
 expect "unknown option" 2 "--nonsense" "$verify" blob x --data y --nonsense
 expect "unknown key" 2 "nearest" "$verify" score "$weights" --data "$dir/data" NUM_LAYER=3
 expect "no file" 3 "$dir/none" "$verify" blob "$dir/none" --data "$dir/data"
 mkdir "$dir/empty"
 expect "empty directory" 3 "$dir/empty" "$verify" blob "$dir/submission" --data "$dir/empty"
+check "is found before the weights are decoded" [ "$(wc -l <"$dir/out.txt")" -eq 1 ]
+expect "a part of the stream" 0 "part         only the first " \
+    "$verify" blob "$dir/submission" --data "$dir/data" --max-tokens 64
 expect "nowhere to write" 4 "/nonexistent" \
     "$verify" score "$weights" --data "$dir/data" --nll /nonexistent/x.npy
 if [ -w /dev/full ]; then

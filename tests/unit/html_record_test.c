@@ -19,7 +19,8 @@ static const char record[] =
     "\"headline\":"
     "{\"val_bpb\":1.143},\"total_bytes\":16100000},{\"path\":\"other.log\",\"seed\":null,"
     "\"headline\":"
-    "null}],\"headline_logs\":[\"train_seed1.log\"],\"aggregate\":{\"mean_bpb\":1.1428}},\"size\":"
+    "null}],\"headline_logs\":[\"train_seed1.log\"],\"aggregate\":{\"n\":3,\"mean_bpb\":1.1428}},"
+    "\"size\":"
     "{\"cap\":16000000,\"as_shipped_total\":15965978,\"code_bytes_in_logs\":[1,2]},\"methods\":[{"
     "\"method\":\"sliding\",\"used\":\"yes\",\"conditions\":{\"C1\":{\"state\":\"met\",\"why\":"
     "\"causal\","
@@ -63,10 +64,15 @@ static void whole(void **state)
                                        "SP1024",
                                        "the weights",
                                        "C2 not met: why not",
+                                       "C3 not checked<",
                                        "one-sample",
                                        "limit 16,000,000",
                                        "16,100,000",
-                                       "above the limit"};
+                                       "above the limit",
+                                       "<li>bytes</li>", /* which claim, in the verdict */
+                                       "in the logs</th>",
+                                       "<td>1.14280000</td>",
+                                       "<td>3 logs</td>"};
     cJSON *root = cJSON_Parse(record);
     struct err e = {0};
     size_t n;

@@ -55,7 +55,7 @@ static void honest(struct files *f)
     }
 }
 
-static void audit(struct record *r, const struct files *f)
+static void audit_as(struct record *r, const struct files *f, enum record_track track)
 {
     static const char *const log[] = {"train_seed1.log", "train_seed2.log", "train_seed3.log"};
     struct err e = {0};
@@ -72,7 +72,12 @@ static void audit(struct record *r, const struct files *f)
     for (int i = 0; i < 3; i++)
         if (*f->log[i])
             record_folder_add(&r->folder, log[i], f->log[i], strlen(f->log[i]), &e);
-    assert_int_equal(record_audit_files(r, NULL, RECORD_TRACK_RECORD, &e), ERR_OK);
+    assert_int_equal(record_audit_files(r, NULL, track, &e), ERR_OK);
+}
+
+static void audit(struct record *r, const struct files *f)
+{
+    audit_as(r, f, RECORD_TRACK_RECORD);
 }
 
 /* Replace the first `from` by `to`; it must be there. */
@@ -106,6 +111,12 @@ static const struct change {
      "\"val_loss\": 1.12", "json-no-val_bpb json-wrong-unit", true},
     {"population deviation", META, "0.001", "0.00081650", "std-population", false},
     {"another deviation", META, "0.001", "0.0001", "std-mismatch", true},
+    {"deviation of rounded scores", META, "0.001", "0.00097", "std-mismatch", false},
+    {"an earlier validation", LOG1, "step:7000/20000 val_loss:1.9240 val_bpb:1.1395",
+     "step:100/20000 val_loss:2.1 val_bpb:1.2500\nstep:7000/20000 val_loss:1.9240 val_bpb:1.1395",
+     "", false},
+    {"loss rounded to two decimals", META, "1.89105891", "1.89", "", false},
+    {"loss off by as much as BPB may be", META, "1.89105891", "1.89120", "", false},
     {"smaller total", META, "15000023", "14000000", "total-bytes-mismatch json-round-bytes", true},
     {"another seed's total", META, "15000023", "15000021", "total-not-worst-seed", false},
     {"mean total", META, "15000023", "15000022", "total-not-worst-seed", false},
@@ -126,6 +137,11 @@ static const struct change {
      "json-duplicate-key", false},
     {"damaged", META, "\"author\"", "author", "json-invalid", false},
     {"log of another seed", LOG1, "seed:1\n", "seed:9\n", "seed-label-mismatch", true},
+    {"score of a checkpoint of the seed", LOG1, "seed:1\n",
+     "load_checkpoint_path: runs/x_seed1/final_model.pt\n  seed: 9\n", "", false},
+    {"score of a checkpoint of another seed", LOG1, "seed:1\n",
+     "load_checkpoint_path: runs/x_seed12/final_model.pt\n  seed: 9\n", "seed-label-mismatch",
+     true},
     {"log over the cap", LOG1, "15000021", "16000021", "log-total-over-cap total-not-worst-seed",
      true},
     {"late by one step", LOG1, "train_time:590000ms step", "train_time:600900ms step",
@@ -145,7 +161,7 @@ static const struct change {
     {"other headline in the README", README, "1.1200", "1.1100", "readme-vs-json", false},
     /* 17.5 % more bytes: leading spaces counted twice (#1719) */
     {"wrong denominator", LOGS, "tokens:62021632", "tokens:72875000", "denominator-off", true},
-    {"part of the text", LOGS, "tokens:62021632", "tokens:9660000", "denominator-off", true},
+    {"part of the text", LOGS, "tokens:62021632", "tokens:9660000", "val-partial", true},
     {"some batches", LOGS, "tokens:62021632", "tokens:61500000\neval: 500 batches (limited)",
      "denominator-off", true},
 };
@@ -210,6 +226,140 @@ static void one_change(void **state)
     assert_int_equal(wrong, 0);
 }
 
+/*
+ * Claims that no result line has. In each the logs say the claimed number somewhere: a validation
+ * early in training, a label that nobody else uses, its mean over the logs, nothing at all. Where
+ * no line is read as a result, nothing can contradict.
+ */
+static void unread_labels(void **state)
+{
+    static const struct {
+        const char *name, *claim, *line[3]; /* in front of the result lines */
+        const char *code;
+        enum claim_state state;
+        bool results;
+    } cases[] = {
+        {"early step",
+         "1.25",
+         {"step:100/20000 val_loss:2.1104 val_bpb:1.2500\n", "", ""},
+         "bpb-mismatch",
+         CLAIM_CONTRADICTED,
+         true},
+        {"near an early step",
+         "1.25004",
+         {"step:100/20000 val_loss:2.1 val_bpb:1.2500\n", "", ""},
+         "bpb-mismatch",
+         CLAIM_CONTRADICTED,
+         true},
+        {"own label",
+         "0.901534",
+         {"ppm_mix bytes=27048621 mix_bpb=0.901534 nn_only=0.97\n", "", ""},
+         "bpb-unread-label",
+         CLAIM_UNSUPPORTED,
+         true},
+        {"words in brackets",
+         "1.1854",
+         {"  SLOT-0 BPB (full val set): 1.1854\n", "", ""},
+         "bpb-unread-label",
+         CLAIM_UNSUPPORTED,
+         true},
+        {"mean of an own label",
+         "0.9",
+         {"mix_bpb=0.8990\n", "mix_bpb=0.9000\n", "mix_bpb=0.9010\n"},
+         "bpb-unread-label",
+         CLAIM_UNSUPPORTED,
+         true},
+        {"somebody else's",
+         "0.9",
+         {"baseline_bpb:0.9000\n", "", ""},
+         "bpb-mismatch",
+         CLAIM_CONTRADICTED,
+         true},
+        {"running value",
+         "0.9",
+         {"chunk 3/9 running_bpb:0.9000\n", "", ""},
+         "bpb-mismatch",
+         CLAIM_CONTRADICTED,
+         true},
+        {"no result line", "0.9", {"", "", ""}, "bpb-mismatch", CLAIM_UNSUPPORTED, false},
+        {"validations only",
+         "1.1395",
+         {"", "", ""},
+         "headline-from-periodic",
+         CLAIM_UNSUPPORTED,
+         false},
+    };
+    struct record *r = malloc(sizeof *r);
+    struct files f;
+    size_t wrong = 0;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool found = false;
+        honest(&f);
+        swap(f.meta, sizeof f.meta, "1.12000000", cases[i].claim);
+        for (int k = 0; k < 3; k++) {
+            char *results = strstr(f.log[k], i < 2 ? "step:7000" : "final_int6"), rest[1024];
+            assert_non_null(results);
+            snprintf(rest, sizeof rest, "%s", results);
+            snprintf(results, 1024, "%s%s", cases[i].line[k], cases[i].results ? rest : "");
+        }
+        audit(r, &f);
+        for (size_t k = 0; k < r->findings; k++)
+            found |= !strcmp(cases[i].code, record_code_info[r->finding[k].code].code);
+        if (!found || r->claim[RCLAIM_BPB] != cases[i].state) {
+            print_message("%s: %s %s\n", cases[i].name, found ? "found," : "not found,",
+                          claim_state_name[r->claim[RCLAIM_BPB]]);
+            wrong++;
+        }
+        record_free(r);
+    }
+    free(r);
+    assert_int_equal(wrong, 0);
+}
+
+/* Part of the text: a rule is broken in the record track; elsewhere it is no evidence. A loss per
+ * byte says nothing about tokens. */
+static void parts_of_the_text(void **state)
+{
+    static const struct {
+        enum record_track track;
+        const char *from, *to;
+        enum claim_state state;
+        bool part;
+        const char *claim; /* NULL: the honest one */
+    } cases[] = {
+        {RECORD_TRACK_RECORD, "tokens:62021632", "tokens:65536", CLAIM_CONTRADICTED, true, NULL},
+        {RECORD_TRACK_NON_RECORD, "tokens:62021632", "tokens:65536", CLAIM_UNSUPPORTED, true, NULL},
+        {RECORD_TRACK_NON_RECORD, "tokens:62021632", "tokens:72875000", CLAIM_CONTRADICTED, false,
+         NULL},
+        /* two digits imply 0.3 % more bytes per token than there are */
+        {RECORD_TRACK_RECORD, "final_int6_sliding_window_exact",
+         "final_ngram val_loss:0.0083 val_bpb:0.0049\nfinal_int6_sliding_window_exact",
+         CLAIM_CONFIRMED, false, "0.0049"},
+        {RECORD_TRACK_RECORD, "exact val_loss:1.8", "exact val_loss:0.77632484 x:1.8",
+         CLAIM_CONFIRMED, false, NULL},
+    };
+    struct record *r = malloc(sizeof *r);
+    struct files f;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool part = false;
+        honest(&f);
+        for (int k = 0; k < 3; k++)
+            if (i < 4 || k == 1)
+                swap(f.log[k], sizeof f.log[k], cases[i].from, cases[i].to);
+        if (cases[i].claim)
+            swap(f.meta, sizeof f.meta, "1.12000000", cases[i].claim);
+        audit_as(r, &f, cases[i].track);
+        for (size_t k = 0; k < r->findings; k++)
+            part |= r->finding[k].code == RC_PARTIAL;
+        if (part != cases[i].part || r->claim[RCLAIM_BPB] != cases[i].state)
+            fail_msg("case %zu: %d, %s", i, part, claim_state_name[r->claim[RCLAIM_BPB]]);
+        record_free(r);
+    }
+    free(r);
+}
+
 /* A total that is the script as it lies in the folder and a logged model was counted by somebody
  * who looked: in no log, so it is said, but nothing contradicts it. */
 static void shipped_total(void **state)
@@ -245,6 +395,104 @@ static void unclaimed_seeds(void **state)
     assert_int_equal(r->heads, 3);
     assert_true(fabs(r->bpb.mean - 1.12) < 1e-9);
     record_free(r);
+    free(r);
+}
+
+/* One seed was scored with test-time training too: its headline is of another kind than those of
+ * the others, and the claim is the mean of the kind that all have. A label that repeats does not
+ * count. */
+static void means_of_a_kind(void **state)
+{
+    struct files f;
+    struct record *r = malloc(sizeof *r);
+    (void)state;
+    honest(&f);
+    strcat(f.log[1], "final_int8_zlib_roundtrip_exact val_loss:1.90 val_bpb:1.12500000\n"
+                     "legal_ttt_exact val_loss:1.85 val_bpb:1.09570000\n");
+    audit(r, &f);
+    assert_true(fabs(r->bpb.mean - 1.1119) < 1e-9);
+    assert_string_equal(r->basis_text, "mean of 3 sliding results, 1.12000000");
+    assert_int_equal(r->claim[RCLAIM_BPB], CLAIM_CONFIRMED);
+    assert_int_equal(r->claim[RCLAIM_LOSS], CLAIM_CONFIRMED);
+    assert_int_equal(r->claim[RCLAIM_STD], CLAIM_CONFIRMED);
+    record_free(r);
+
+    honest(&f);
+    swap(f.meta, sizeof f.meta, "1.12000000", "1.20");
+    for (int i = 0; i < 3; i++) {
+        strcat(f.log[i], "final_int6_roundtrip_exact val_loss:2.0 val_bpb:1.20000000\n");
+        char again[96];
+        snprintf(again, sizeof again, "final_int8_zlib_roundtrip_exact val_loss:1.9 val_bpb:%.8f\n",
+                 scores[i]);
+        strcat(f.log[i], again);
+    }
+    audit(r, &f);
+    assert_string_equal(r->basis_text, "mean of 3 round trip results, 1.20000000");
+    record_free(r);
+
+    /* three runs in one log */
+    honest(&f);
+    *f.log[1] = *f.log[2] = 0;
+    for (int i = 1; i < 3; i++) {
+        char again[96];
+        snprintf(again, sizeof again, "final_int6_sliding_window_exact val_loss:1.9 val_bpb:%.8f\n",
+                 1.121 + 0.002 * i);
+        strcat(f.log[0], again);
+    }
+    swap(f.meta, sizeof f.meta, "1.12000000", "1.12233333");
+    audit(r, &f);
+    assert_string_equal(r->basis_text, "mean of 3 final_int6_sliding_window_exact results in "
+                                       "train_seed1.log, 1.12233333");
+    record_free(r);
+    free(r);
+}
+
+/* An ablation over the cap is a finding; what was submitted keeps it. */
+static void ablation_over_cap(void **state)
+{
+    struct files f;
+    struct record *r = malloc(sizeof *r);
+    bool said = false;
+    (void)state;
+    honest(&f);
+    f.extra_path = "wider.log";
+    f.extra = "seed:1\nTotal submission size int6+zstd: 16500000 bytes\n"
+              "final_int6_sliding_window val_loss:1.85 val_bpb:1.0957\n";
+    audit(r, &f);
+    for (size_t i = 0; i < r->findings; i++)
+        said |= r->finding[i].code == RC_LOG_CAP &&
+                strstr(r->finding[i].text, "wider.log (not averaged) prints 16,500,000");
+    assert_true(said);
+    assert_int_equal(r->claim[RCLAIM_CAP], CLAIM_CONFIRMED);
+    assert_false(record_contradicted(r));
+    record_free(r);
+    free(r);
+}
+
+/* Fifty ablations are fifty findings of a kind: the report counts them and shows the first. */
+static void many_alike(void **state)
+{
+    static const struct record_sota none = {.bytes_per_token = NAN};
+    struct files f;
+    struct record *r = malloc(sizeof *r);
+    (void)state;
+    for (int n = 4; n <= 6; n += 2) {
+        char *text = NULL;
+        size_t size = 0;
+        honest(&f);
+        audit(r, &f);
+        for (int i = 0; i < n; i++)
+            record_find(r, RC_PARTIAL, "a.log", (size_t)i + 1, "finding %d", i);
+        FILE *out = open_memstream(&text, &size);
+        assert_non_null(out);
+        record_text(out, r, &none);
+        fclose(out);
+        assert_non_null(strstr(text, "finding 3 "));
+        assert_int_equal(strstr(text, "finding 4 ") != NULL, 0);
+        assert_int_equal(strstr(text, "val-partial: 2 more of these") != NULL, n == 6);
+        free(text);
+        record_free(r);
+    }
     free(r);
 }
 
@@ -366,10 +614,17 @@ static void leaderboards(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_change),      cmocka_unit_test(shipped_total),
-        cmocka_unit_test(unclaimed_seeds), cmocka_unit_test(missing_files),
-        cmocka_unit_test(programs),        cmocka_unit_test(units),
-        cmocka_unit_test(leaderboards)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_change),
+                                       cmocka_unit_test(unread_labels),
+                                       cmocka_unit_test(parts_of_the_text),
+                                       cmocka_unit_test(shipped_total),
+                                       cmocka_unit_test(unclaimed_seeds),
+                                       cmocka_unit_test(means_of_a_kind),
+                                       cmocka_unit_test(ablation_over_cap),
+                                       cmocka_unit_test(many_alike),
+                                       cmocka_unit_test(missing_files),
+                                       cmocka_unit_test(programs),
+                                       cmocka_unit_test(units),
+                                       cmocka_unit_test(leaderboards)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -277,6 +277,16 @@ static const struct {
      "score-first", "YYYU"},
     {"ttt, learn first", MODEL TTT(LEARN, SCORE) "eval_val_ttt(h)\n", METHOD_TTT, USED_NO,
      "before scoring", "NYNU"},
+    {"ttt, the caller scores first",
+     MODEL "def ttt_train(h, model, val_tokens):\n    for x in val_tokens:\n" LEARN
+           "def main(h):\n    byte_sum = 0\n    for c in chunks:\n" SCORE
+           "        ttt_train(h, m, v)\nmain(h)\n",
+     METHOD_TTT, USED_NO, "score-first", "YYYU"},
+    {"ttt, the caller scores afterwards",
+     MODEL "def ttt_train(h, model, val_tokens):\n    for x in val_tokens:\n" LEARN
+           "def main(h):\n    byte_sum = 0\n    ttt_train(h, m, v)\n    for c in chunks:\n" SCORE
+           "main(h)\n",
+     METHOD_TTT, USED_NO, "before scoring", "NYNU"},
     {"ttt, before the quantiser",
      MODEL "def ttt_adapt(h, model, val_tokens):\n    for x in val_tokens:\n" LEARN
            "def serialize(m): pass\ndef run(h):\n    ttt_adapt(h, m, v)\n    serialize(m)\n"
@@ -324,6 +334,17 @@ static const struct {
            "    full_key = (ctx_hash ^ (tgt * 31)) & mask\n"
            "    loss_sum += nll.sum()\n    table.update(tgt)\neval_val_ngram(h)\n",
      METHOD_NGRAM, USED_YES, "key with the target", "UNYU"},
+    {"ngram inside of a sliding evaluation",
+     MODEL "def eval_val_sliding(h, val_tokens):\n    use_ngram = h.cache\n"
+           "    if use_ngram:\n        ngram_table = make(h.ngram_order)\n"
+           "    full_key = (ctx_hash ^ (tgt * 31)) & mask\n"
+           "    loss_sum += nll.sum()\n    ngram_table.update(tgt)\neval_val_sliding(h)\n",
+     METHOD_NGRAM, USED_UNKNOWN, "key with the target", "UNYU"},
+    {"sliding that mixes",
+     MODEL "def eval_val_sliding(h, val_tokens):\n    use_ngram = h.cache\n"
+           "    if use_ngram:\n        ngram_table = make(h.ngram_order)\n"
+           "    loss_sum += nll.sum()\n    ngram_table.update(tgt)\neval_val_sliding(h)\n",
+     METHOD_SLIDING, USED_YES, "", "UUUU"},
     {"ngram of the past",
      MODEL "def eval_val_ngram(h, val_tokens):\n    loss_sum += mixed.sum()\n"
            "    cache.update(tokens)\neval_val_ngram(h)\n",

@@ -13,11 +13,11 @@
 
 /* What differs between the runs of a case; zero means: as it should be. */
 struct twist {
-    const char *setting;                 /* over the recipe of the log */
-    const char *log;                     /* the whole log */
-    const char *json;                    /* the whole verify.json; "" none */
-    const char *verdict, *table, *extra; /* of verify.json */
-    long long seed;                      /* instead of the run's own */
+    const char *setting;                          /* over the recipe of the log */
+    const char *log;                              /* the whole log */
+    const char *json;                             /* the whole verify.json; "" none */
+    const char *stream, *verdict, *table, *extra; /* of verify.json */
+    long long seed;                               /* instead of the run's own */
     double bpb;
     unsigned tokens;
     bool other_file; /* verify.json is of a file with other weights */
@@ -77,14 +77,15 @@ static void write_json(const char *dir, const struct small *s, const struct twis
         fprintf(f, "%s{\"kind\":\"%s\",\"offset\":%zu,\"size\":%zu,\"xxh64\":\"%s\"}", i ? "," : "",
                 blob_kind_name(b.section[i].kind), b.section[i].offset, b.section[i].size, hash);
     }
-    fprintf(
-        f,
-        "],\"bytes_total\":%zu,\"byte_table\":\"%s\",\"mode\":\"sliding\",\"val_loss\":%.8f,"
-        "\"val_bpb\":%.8f,\"tokens\":%u,\"bytes\":3000,\"time_ms\":12,\"nll_xxh64\":"
-        "\"0123456789abcdef\",\"stream_tokens\":1001,\"verdict\":\"%s\",\"reasons\":[\"too\\u001b"
-        "bad\"]%s}",
-        s->size, t->table ? t->table : "equal", bpb * 2, bpb, t->tokens ? t->tokens : 1000,
-        t->verdict ? t->verdict : "verified", t->extra ? t->extra : "");
+    fprintf(f,
+            "],\"bytes_total\":%zu,\"byte_table\":\"%s\",\"mode\":\"sliding\",\"val_loss\":%.8f,"
+            "\"val_bpb\":%.8f,\"tokens\":%u,\"bytes\":3000,\"time_ms\":12,\"nll_xxh64\":"
+            "\"0123456789abcdef\",\"stream_tokens\":1001,\"stream_xxh64\":\"%s\",\"verdict\":\"%"
+            "s\",\"reasons\":[\"too\\u001b"
+            "bad\"]%s}",
+            s->size, t->table ? t->table : "equal", bpb * 2, bpb, t->tokens ? t->tokens : 1000,
+            t->stream ? t->stream : "00aa", t->verdict ? t->verdict : "verified",
+            t->extra ? t->extra : "");
     fclose(f);
 }
 
@@ -155,6 +156,7 @@ static void broken(void **state)
          "R-VAL-SET",
          "only the first 1000"},
         {"another stream", {.tokens = 999}, "R-VAL-SET", "scored on different data"},
+        {"another stream of the same length", {.stream = "00ab"}, "R-VAL-SET", "hash 00a"},
         {"same seed", {.seed = 42}, "R-SEEDS", "seed 42 twice"},
         {"seed of the settings", {.setting = "SEED=7"}, "R-SEEDS", "SEED=7"},
         {"no seed in the log", {.log = "step:1/1 train_time:1ms\n"}, "R-SEEDS", "no line seed:N"},
@@ -224,6 +226,12 @@ static void limits_of_the_track(void **state)
     enum err_code rc;
     (void)state;
     struct submit *s = open_runs(&j, 3, 0, &none, &e, &rc);
+    assert_true(says(s, "R-VAL-SET", SUBMIT_BROKEN, "the challenge's text has 151.08 million"));
+    assert_int_equal(s->broken, 1);
+    for (size_t i = 0; i < 3; i++)
+        s->run[i].record.bytes = 151080363;
+    submit_judge(s);
+    assert_true(says(s, "R-VAL-SET", SUBMIT_KEPT, "as many as the challenge's text has"));
     assert_int_equal(s->broken, 0);
     s->run[1].train_ms = SUBMIT_TRAIN_MS + 1;
     s->run[2].blob.size = SUBMIT_LIMIT;

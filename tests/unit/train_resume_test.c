@@ -210,12 +210,37 @@ static void interrupted_validation(void **state)
     toy_end(&t);
 }
 
+/* Whoever forgets --resume is told what lies there. */
+static void forgotten(void **state)
+{
+    volatile sig_atomic_t stop = 1;
+    struct toy_train t;
+    char out[TOY_PATH], log[TOY_PATH];
+    struct err e = {0};
+    struct train_result res;
+    size_t n;
+    (void)state;
+    toy_begin(&t, NULL);
+    snprintf(out, sizeof out, "%s", toy_path(t.dir, "out"));
+    snprintf(log, sizeof log, "%s", toy_path(t.dir, "out/train.log"));
+    struct train_opts o = toy_opts(out);
+    for (int told = 0; told < 2; told++) {
+        o.stop = told ? NULL : &stop;
+        assert_int_equal(train_run(&t.r, &o, &res, &e), told ? ERR_OK : ERR_RESOURCE);
+        char *text = (char *)toy_read(log, &n);
+        assert_int_equal(strstr(text, "is of an earlier run, --resume goes on with it") != NULL,
+                         told);
+        free(text);
+    }
+    toy_end(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_step_resumed),     cmocka_unit_test(made_longer),
         cmocka_unit_test(nothing_left),           cmocka_unit_test(impatient),
-        cmocka_unit_test(interrupted_validation),
+        cmocka_unit_test(interrupted_validation), cmocka_unit_test(forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,11 +10,14 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "model/version.h"
 #include "trainer/data/shards.h"
+#include "trainer/overlap.h"
 
 static const char help[] =
     "usage: shards --out DIR [option]... < IDS     write token shards\n"
-    "       shards --info FILE|DIR... [--vocab N]  check shards and print what they hold\n"
+    "       shards --info FILE|DIR... [--vocab N]  check shards and print what they hold; of a\n"
+    "                         directory also which validation documents are in the training data\n"
     "\n"
     "IDS: one document per line, token ids in decimal, as `spm_encode --output_format=id`\n"
     "prints them. Each document gets the begin-of-sequence id in front.\n"
@@ -106,6 +109,12 @@ static enum err_code info_dir(const char *dir, uint32_t vocab, uint32_t bos, str
         print_count("val", &val);
         print_count("train", &train);
     }
+    if (!rc && val.files && train.files) {
+        struct overlap o;
+        if (!(rc = overlap_find(&o, dir, bos, e)))
+            printf("overlap val_docs:%llu in_train:%llu tokens:%llu\n", (unsigned long long)o.docs,
+                   (unsigned long long)o.shared, (unsigned long long)o.tokens);
+    }
     return rc;
 }
 
@@ -138,10 +147,10 @@ static enum err_code write_from_stdin(struct shards_plan *plan, struct err *e)
 
 struct options {
     struct shards_plan plan;
-    bool info, help;
+    bool info, help, version;
 };
 
-enum { OPT_FRACTION, OPT_NAME, OPT_OUT, OPT_INFO, OPT_REPLACE, OPT_HELP, OPT_NUMBER };
+enum { OPT_FRACTION, OPT_NAME, OPT_OUT, OPT_INFO, OPT_REPLACE, OPT_HELP, OPT_VERSION, OPT_NUMBER };
 
 static enum err_code parse(int argc, char **argv, struct options *o, struct err *e)
 {
@@ -158,12 +167,19 @@ static enum err_code parse(int argc, char **argv, struct options *o, struct err 
         {"bos", UINT32_MAX, &bos},
     };
     const struct option longs[] = {
-        {"val-docs", 1, NULL, OPT_NUMBER},  {"val-tokens", 1, NULL, OPT_NUMBER + 1},
-        {"vocab", 1, NULL, OPT_NUMBER + 2}, {"shard-tokens", 1, NULL, OPT_NUMBER + 3},
-        {"bos", 1, NULL, OPT_NUMBER + 4},   {"val-fraction", 1, NULL, OPT_FRACTION},
-        {"name", 1, NULL, OPT_NAME},        {"out", 1, NULL, OPT_OUT},
-        {"info", 0, NULL, OPT_INFO},        {"replace", 0, NULL, OPT_REPLACE},
-        {"help", 0, NULL, OPT_HELP},        {NULL, 0, NULL, 0},
+        {"val-docs", 1, NULL, OPT_NUMBER},
+        {"val-tokens", 1, NULL, OPT_NUMBER + 1},
+        {"vocab", 1, NULL, OPT_NUMBER + 2},
+        {"shard-tokens", 1, NULL, OPT_NUMBER + 3},
+        {"bos", 1, NULL, OPT_NUMBER + 4},
+        {"val-fraction", 1, NULL, OPT_FRACTION},
+        {"name", 1, NULL, OPT_NAME},
+        {"out", 1, NULL, OPT_OUT},
+        {"info", 0, NULL, OPT_INFO},
+        {"replace", 0, NULL, OPT_REPLACE},
+        {"help", 0, NULL, OPT_HELP},
+        {"version", 0, NULL, OPT_VERSION},
+        {NULL, 0, NULL, 0},
     };
     enum err_code rc = ERR_OK;
     for (int opt; !rc && (opt = getopt_long(argc, argv, ":", longs, NULL)) != -1;) {
@@ -190,6 +206,9 @@ static enum err_code parse(int argc, char **argv, struct options *o, struct err 
         case OPT_HELP:
             o->help = true;
             break;
+        case OPT_VERSION:
+            o->version = true;
+            break;
         case '?':
             rc = err_set(e, ERR_USAGE, "unknown option %s; see shards --help", argv[optind - 1]);
             break;
@@ -204,7 +223,7 @@ static enum err_code parse(int argc, char **argv, struct options *o, struct err 
     p->vocab = (uint32_t)vocab;
     p->bos = (uint32_t)bos;
     p->shard_tokens = (uint32_t)shard_tokens;
-    if (rc || o->help)
+    if (rc || o->help || o->version)
         return rc;
     if (o->info && (optind == argc || p->dir))
         return err_set(e, ERR_USAGE, "--info expects files or directories, and no --out");
@@ -221,6 +240,8 @@ int main(int argc, char **argv)
     enum err_code rc = parse(argc, argv, &o, &e);
     if (!rc && o.help)
         fputs(help, stdout);
+    else if (!rc && o.version)
+        puts("shards " VERSION);
     else if (!rc && o.info)
         while (!rc && optind < argc)
             rc = info(argv[optind++], o.plan.vocab, o.plan.bos, &e);
