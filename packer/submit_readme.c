@@ -179,10 +179,10 @@ static void checks(FILE *f, const struct submit *s)
 
 static void files(FILE *f, const struct submit *s)
 {
-    fprintf(f, "\n## Files\n\n| file | bytes | XXH64 |\n|---|---|---|\n");
+    fprintf(f, "\n## Files\n\n| file | bytes | SHA-256 |\n|---|---|---|\n");
     for (size_t i = 0; i < s->runs; i++)
-        fprintf(f, "| submission_seed%lld | %zu | %016" PRIx64 " |\n", s->run[i].seed,
-                s->run[i].blob.size, s->run[i].xxh64);
+        fprintf(f, "| submission_seed%lld | %zu | `%s` |\n", s->run[i].seed, s->run[i].blob.size,
+                s->run[i].sha256);
     fprintf(
         f,
         "\n`train_seedN.log` is the log of the run, `verify_seedN.json` what an audit of its file "

@@ -54,12 +54,15 @@ static bool take_score(struct submit_score *s, const cJSON *o)
            s->bytes && s->bytes != UINT64_MAX && s->time_ms != UINT64_MAX;
 }
 
-/* Is the report about these bytes? Every section's place and hash must be the file's. */
-static bool same_file(const cJSON *root, const struct blob *b)
+/* Is the report about these bytes? Its digest, where it has one (older reports do not), and every
+ * section's place and hash must be the file's. */
+static bool same_file(const cJSON *root, const char *sha256, const struct blob *b)
 {
     const cJSON *sections = get(root, "sections"), *s;
+    const char *digest = cJSON_GetStringValue(get(root, "sha256"));
     size_t i = 0;
-    if (count(root, "bytes_total") != b->size || (size_t)cJSON_GetArraySize(sections) != b->count)
+    if ((digest && strcmp(digest, sha256)) || count(root, "bytes_total") != b->size ||
+        (size_t)cJSON_GetArraySize(sections) != b->count)
         return false;
     cJSON_ArrayForEach(s, sections)
     {
@@ -96,7 +99,7 @@ static void take(struct submit_run *r, const cJSON *root)
 {
     const cJSON *run = get(root, "execution"), *rec = get(root, "record");
     char verdict[SUBMIT_WORD];
-    if (!same_file(root, &r->blob)) {
+    if (!same_file(root, r->sha256, &r->blob)) {
         snprintf(r->why_report, sizeof r->why_report, "is the report of another file");
         return;
     }
@@ -106,6 +109,7 @@ static void take(struct submit_run *r, const cJSON *root)
     r->verified = !strcmp(verdict, "verified");
     word(r->byte_table, root, "byte_table");
     word(r->nll_xxh64, root, "nll_xxh64");
+    word(r->stream_xxh64, root, "stream_xxh64");
     r->stream_tokens = count(root, "stream_tokens");
     r->partial = get(root, "max_tokens") != NULL;
     r->executed = cJSON_IsObject(run);

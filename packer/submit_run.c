@@ -9,7 +9,6 @@
 #include "model/file.h"
 #include "packer/payload.h"
 #include "packer/weights.h"
-#include "stub/xxh64.h"
 
 /* A log or a report beyond this is none; a submission is about as large as the challenge's limit.
  */
@@ -93,7 +92,7 @@ static enum err_code read_submission(struct submit_run *r, struct err *e)
     enum err_code rc = slurp(&r->file, &n, in(path, r->dir, "submission"), FILE_MAX, e);
     if (rc || (rc = blob_parse(&r->blob, r->file, n, path, NULL, 0, e)))
         return rc;
-    r->xxh64 = xxh64(r->file, n);
+    digest_sha256(r->sha256, r->file, n);
     rc = read_scoring(r, path, e);
     return rc ? rc : compare_weights(r, path, e);
 }

@@ -16,6 +16,7 @@
 
 #include "model/recipe.h"
 #include "packer/blob.h"
+#include "packer/digest.h"
 
 enum { SUBMIT_PATH = 1024, SUBMIT_WORD = 64 };
 
@@ -39,8 +40,8 @@ struct submit_run {
     struct recipe recipe;               /* all settings of the training */
     /* the submission */
     void *file;
-    struct blob blob; /* points into file */
-    uint64_t xxh64;   /* of all its bytes */
+    struct blob blob;         /* points into file */
+    char sha256[DIGEST_TEXT]; /* of all its bytes */
     struct recipe scoring;
     bool has_weights, same_weights; /* of model.quant.safetensors */
     /* verify.json; has_report false: there is none, why_report says what is wrong with one that
@@ -50,8 +51,9 @@ struct submit_run {
     bool has_report, verified, executed, identical, partial;
     char why_report[160], why_verdict[256];
     char byte_table[SUBMIT_WORD], nll_xxh64[SUBMIT_WORD];
-    struct submit_score own;    /* of the mode that the file scores with */
-    struct submit_score record; /* the value of record: equal to own unless the mode adapts */
+    char stream_xxh64[SUBMIT_WORD]; /* of the tokens that were read; "": an older report */
+    struct submit_score own;        /* of the mode that the file scores with */
+    struct submit_score record;     /* the value of record: equal to own unless the mode adapts */
     bool adapts;
     uint64_t stream_tokens;
 };
