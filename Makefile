@@ -11,7 +11,7 @@ BIN     ?= bin
 WARN     = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 # -ffp-contract=off: a fused multiply-add happens where the source says so and nowhere else.
 CFLAGS   = -std=c17 -O2 -g -D_GNU_SOURCE -I. $(WARN) -ffp-contract=off -pthread $(SAN)
-LDLIBS   = -lcjson -lzip -lbrotlienc -lbrotlidec -llzma -lzstd -lz -lbz2 -lxxhash -lseccomp -lm
+LDLIBS   = -lcjson -lzip -lbrotlienc -lbrotlidec -llzma -lzstd -lz -lbz2 -lxxhash -lnettle -lseccomp -lm
 SAN     ?=
 # CUDA where there is an nvcc; CUDA=0 leaves it out. Real code for the cards that nvcc knows, and PTX
 # of the newest for those to come. cuBLASLt is opened at run time, by the backend itself.
@@ -24,6 +24,7 @@ CUDA_ARCH  ?= $(if $(findstring compute_80,$(NVCC_KNOWS)),80) $(if $(findstring 
 NVCC_FLAGS  = -std=c++17 -O2 -I. -Werror all-warnings -t 0 \
               $(foreach a,$(CUDA_ARCH),-gencode=arch=compute_$(a),code=sm_$(a)) \
               -gencode=arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH)) \
+              $(if $(filter 90a,$(CUDA_ARCH)),-DCUDA_HAS_SM90A) \
               -Xcompiler -Wall,-Wextra,-Werror,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
 LDLIBS_CUDA = -L$(dir $(NVCC))../lib64 -lcudart_static -lrt -ldl
 LDLIBS     += $(LDLIBS_CUDA)
@@ -49,7 +50,7 @@ endif
 MAKEFLAGS += --jobs=$(shell nproc)
 
 # Debian packages: to build, to run the demo, to run the tests.
-DEPS      := gcc libc6-dev musl-tools libcjson-dev liblzma-dev libzstd-dev libxxhash-dev \
+DEPS      := gcc libc6-dev musl-tools libcjson-dev liblzma-dev libzstd-dev libxxhash-dev nettle-dev \
              libseccomp-dev libzip-dev libbrotli-dev zlib1g-dev libbz2-dev xz-utils bzip2 zstd sentencepiece
 DEPS_DEMO := dict-gcide bible-kjv bible-kjv-text debian-handbook
 DEPS_TEST := g++ libcmocka-dev curl python3-minimal libxml2-utils openmpi-bin libopenmpi-dev procps iproute2
@@ -225,7 +226,7 @@ $(GPU_T): $(call obj,$(wildcard tests/gpu/*.c) $(GPU_M) $(KERNELS)) $(CUDA_O)
 CXX       ?= g++
 EMU_FLAGS := -std=c++17 -g -D_GNU_SOURCE -Wall -Wextra -Werror -Wno-unknown-pragmas -ffp-contract=off -Itests/gpu/emu -I.
 EMU_HOST  := -O2
-EMU_CU    := -O1 -DCUDA_EMULATED -D__CUDACC__ -fno-threadsafe-statics -fno-strict-aliasing \
+EMU_CU    := -O1 -DCUDA_EMULATED -DCUDA_HAS_SM90A -D__CUDACC__ -fno-threadsafe-statics -fno-strict-aliasing \
              -fsanitize=thread,undefined -fno-sanitize-recover=all
 EMU_O     := $(patsubst tests/gpu/emu/%.cc,$(B)/emu/%.o,$(filter-out %_test.cc,$(wildcard tests/gpu/emu/*.cc)))
 EMU_CU_O  := $(patsubst kernels/cuda/%.cu,$(B)/emu/cuda/%.o,$(wildcard kernels/cuda/*.cu))
@@ -363,7 +364,7 @@ size: $(B)/tests/size $(addprefix $(B)/stub/,runner.symbols runner_full.symbols 
 
 install: all            ## programs, recipes, manual, completion into PREFIX (default /usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/pgolf/recipes \
-	    $(DESTDIR)$(PREFIX)/share/pgolf/data $(DESTDIR)$(PREFIX)/share/doc/pgolf
+	    $(DESTDIR)$(PREFIX)/share/pgolf/data $(DESTDIR)$(PREFIX)/share/doc/pgolf/docs
 	install -m 755 $(BIN)/trainer $(DESTDIR)$(PREFIX)/bin/trainer
 	install -m 755 $(BIN)/packer $(DESTDIR)$(PREFIX)/bin/packer
 	install -m 755 $(BIN)/verify $(DESTDIR)$(PREFIX)/bin/verify
@@ -371,7 +372,8 @@ install: all            ## programs, recipes, manual, completion into PREFIX (de
 	install -m 644 recipes/*.conf $(DESTDIR)$(PREFIX)/share/pgolf/recipes
 	install -m 755 trainer/data/*.sh $(DESTDIR)$(PREFIX)/share/pgolf/data
 	install -m 644 trainer/data/*.awk $(DESTDIR)$(PREFIX)/share/pgolf/data
-	install -m 644 README.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/pgolf
+	install -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/pgolf
+	install -m 644 docs/*.md $(DESTDIR)$(PREFIX)/share/doc/pgolf/docs
 	sh man/man.sh $(BIN) $(B)/man
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man1 bash-completion/completions zsh/site-functions)
 	install -m 644 $(B)/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1

@@ -8,8 +8,9 @@
  *
  * The floor of an operation is max(flops / F, bytes / B): F is a bf16 product of 8192 cubed, B a
  * pass over memory, both measured in the same run, both on random numbers (products of zeros are up
- * to a seventh faster on these cards). Bytes count every input and output once, as this backend
- * stores them: activations and weights in 4 bytes.
+ * to a seventh faster on these cards). Bytes count every input and output once, as a step of
+ * training stores them: half values (kernels.h) in 2, the residual stream and weights in 4.
+ * Where attention is done by wgmma (docs/cuda.md), that by mma is measured beside it.
  */
 #include "bench/gpu.h"
 

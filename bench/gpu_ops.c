@@ -10,22 +10,33 @@ enum { VOCAB = 4096, LAYERS = 11, PARAMS = 34401372, STEPS = 5, ARRAYS = 8 };
 /* A step of the record: 786,432 tokens, whatever is measured at once. */
 enum { STEP_TOKENS = 786432 };
 
-/* n floats of the backend, uniform in [-size, size): one block of a million, over and over. */
-static float *filled(struct gpu *b, size_t n, unsigned seed, float size)
+/* n numbers of the backend, uniform in [-size, size), floats or half values (kernels.h): one block
+ * of a million, over and over. */
+static float *filled_as(struct gpu *b, size_t n, unsigned seed, float size, bool half)
 {
     enum { BLOCK = 1 << 20 };
     static float host[BLOCK];
-    float *x = b->k->alloc(b->k, n * sizeof *x);
+    size_t each = half ? sizeof(uint16_t) : sizeof *host;
+    float *x = b->k->alloc(b->k, n * each);
     unsigned s = seed * 2654435761u + 1;
     if (!x)
         gpu_fail(ERR_RESOURCE, "no memory for the arrays");
     for (size_t i = 0; i < BLOCK; i++) {
         s = s * 1664525u + 1013904223u;
-        host[i] = size * ((float)(s >> 8) * 0x1p-23f - 1.0f);
+        float y = size * ((float)(s >> 8) * 0x1p-23f - 1.0f);
+        uint32_t word;
+        memcpy(&word, &y, sizeof word);
+        uint16_t upper = (uint16_t)(word >> 16);
+        memcpy((char *)host + i * each, half ? (void *)&upper : (void *)&y, each);
     }
     for (size_t at = 0; at < n; at += BLOCK)
-        b->k->upload(b->k, x + at, host, (n - at < BLOCK ? n - at : BLOCK) * sizeof *x);
+        b->k->upload(b->k, (char *)x + at * each, host, (n - at < BLOCK ? n - at : BLOCK) * each);
     return x;
+}
+
+static float *filled(struct gpu *b, size_t n, unsigned seed, float size)
+{
+    return filled_as(b, n, seed, size, false);
 }
 
 struct arrays {
@@ -102,25 +113,39 @@ static void line(struct gpu *b, struct total *sum, const char *name, const char 
 
 /* ---- products ---- */
 
-static void run_act(struct gpu *b, void *arg)
+static void run_linear_train(struct gpu *b, void *arg)
 {
-    struct arrays *x = arg;
-    b->k->linear_act_fwd(b->k, x->a[0], x->a[3], x->a[1], x->a[2], x->rows, x->n_out, x->n_in,
-                         0.5f);
+    struct kern *k = b->k;
+    const struct kern_linear *a = arg;
+    if (k->linear_train)
+        k->linear_train(k, a);
+    else if (a->act)
+        k->linear_act_fwd(k, a->y, a->f, a->x, a->w, a->rows, a->n_out, a->n_in, a->slope);
+    else
+        k->linear_fwd(k, a->y, a->x, a->w, a->rows, a->n_out, a->n_in);
 }
 
-static void run_bwd_x(struct gpu *b, void *arg)
+static void run_linear_bwd(struct gpu *b, void *arg)
 {
-    struct arrays *x = arg;
-    b->k->linear_bwd_x(b->k, x->a[1], x->a[0], x->a[2], x->rows, x->n_out, x->n_in, false);
+    struct kern *k = b->k;
+    const struct kern_linear *a = arg;
+    if (k->linear_bwd) {
+        k->linear_bwd(k, a);
+        return;
+    }
+    if (a->f)
+        k->mul(k, a->f, a->dy, a->f, a->rows * a->n_out);
+    k->linear_bwd_w(k, a->dw, a->f ? a->f : a->dy, a->x, a->rows, a->n_out, a->n_in);
+    k->linear_bwd_x(k, a->dx, a->f ? a->f : a->dy, a->w, a->rows, a->n_out, a->n_in, false);
 }
 
-static void run_bwd_w(struct gpu *b, void *arg)
+/* Bytes of what may be a half value, as in a step of training where the backend has these. */
+static double each(const struct gpu *b)
 {
-    struct arrays *x = arg;
-    b->k->linear_bwd_w(b->k, x->a[2], x->a[0], x->a[1], x->rows, x->n_out, x->n_in);
+    return b->k->combine_half ? 2 : 4;
 }
 
+/* Linear layers as a step of training has them. */
 static void products(struct gpu *b, struct total *sum)
 {
     static const struct {
@@ -134,25 +159,33 @@ static void products(struct gpu *b, struct total *sum)
         {"up", HIDDEN, DIM, true, LAYERS},
         {"down", DIM, HIDDEN, false, LAYERS},
     };
-    struct arrays x;
-    fill(b, &x, 4, b->rows * HIDDEN, 1);
-    x.rows = b->rows;
+    struct arrays x = {.n = 0};
+    bool marks = b->k->combine_half;
+    for (unsigned i = 0; i < 5; i++)
+        x.a[i] = filled_as(b, b->rows * HIDDEN, i + 1, 1, marks);
+    x.a[5] = filled(b, HIDDEN * DIM, 6, 0.1f);
+    x.a[6] = filled(b, HIDDEN * DIM, 7, 1);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         double r = (double)b->rows, in = (double)shapes[i].in, out = (double)shapes[i].out;
-        double flops = 2 * r * in * out, bytes = 4 * (r * in + r * out + in * out);
+        double flops = 2 * r * in * out, bytes = each(b) * r * (in + out);
+        double weights = 4 * in * out;
+        double u = shapes[i].act ? each(b) * r * out : 0; /* before the activation */
         char shape[64];
-        x.n_out = shapes[i].out;
-        x.n_in = shapes[i].in;
-        snprintf(shape, sizeof shape, "%s %zu x %zu -> %zu", shapes[i].name, b->rows, x.n_in,
-                 x.n_out);
-        if (shapes[i].act)
-            line(b, sum, "linear_act_fwd", shape, run_act, &x, flops, bytes + 4 * r * out,
-                 shapes[i].calls, true);
-        else
-            line(b, sum, "linear_fwd", shape, run_linear, &x, flops, bytes, shapes[i].calls, true);
-        line(b, sum, "linear_bwd_x", shape, run_bwd_x, &x, flops, bytes, shapes[i].calls, true);
-        line(b, sum, "linear_bwd_w", shape, run_bwd_w, &x, flops, bytes + 4 * in * out,
+        struct kern_linear a = {.x = x.a[0], .y = x.a[1], .dy = x.a[2], .dx = x.a[3], .w = x.a[5]};
+        a.f = shapes[i].act ? x.a[4] : NULL;
+        a.dw = x.a[6];
+        a.rows = b->rows;
+        a.n_out = shapes[i].out;
+        a.n_in = shapes[i].in;
+        a.act = shapes[i].act;
+        a.slope = 0.5f;
+        a.x16 = a.y16 = a.dy16 = a.dx16 = marks;
+        snprintf(shape, sizeof shape, "%s %zu x %zu -> %zu", shapes[i].name, b->rows, a.n_in,
+                 a.n_out);
+        line(b, sum, "linear_train", shape, run_linear_train, &a, flops, bytes + u + weights,
              shapes[i].calls, true);
+        line(b, sum, "linear_bwd", shape, run_linear_bwd, &a, 2 * flops,
+             bytes + u + each(b) * r * in + 3 * weights, shapes[i].calls, true);
     }
     release(b, &x);
 }
@@ -171,33 +204,36 @@ static void run_attn_bwd(struct gpu *b, void *arg)
 
 static void run_qk_fwd(struct gpu *b, void *arg)
 {
-    b->k->qk_fwd(b->k, arg);
+    (b->k->qk_half ? b->k->qk_half : b->k->qk_fwd)(b->k, arg);
 }
 
 static void run_qk_bwd(struct gpu *b, void *arg)
 {
-    b->k->qk_bwd(b->k, arg);
+    (b->k->qk_bwd_half ? b->k->qk_bwd_half : b->k->qk_bwd)(b->k, arg);
 }
 
 static void run_xsa_fwd(struct gpu *b, void *arg)
 {
-    b->k->xsa_fwd(b->k, arg);
+    (b->k->xsa_half ? b->k->xsa_half : b->k->xsa_fwd)(b->k, arg);
 }
 
 static void run_xsa_bwd(struct gpu *b, void *arg)
 {
-    b->k->xsa_bwd(b->k, arg);
+    (b->k->xsa_bwd_half ? b->k->xsa_bwd_half : b->k->xsa_bwd)(b->k, arg);
 }
 
+/* Attention as a step of training has it: all values half values where the backend has these. */
 static void attention(struct gpu *b, struct total *sum)
 {
-    struct arrays x, one;
+    struct arrays x = {.n = 0}, one;
     size_t n = b->rows * DIM, batch = b->rows / b->t;
-    double row = 4.0 * (double)n, half = row / 2;
+    bool half = b->k->combine_half;
+    double row = (half ? 2.0 : 4.0) * (double)n;
     double fwd = 4.0 * HEAD_DIM * HEADS * (double)b->rows * 0.5 * (double)(b->t + 1);
     char shape[64];
-    fill(b, &x, 8, n, 1.7f);
-    fill(b, &one, 4, b->rows * HEADS, 1);
+    for (unsigned i = 0; i < ARRAYS; i++)
+        x.a[i] = filled_as(b, n, i + 1, 1.7f, half);
+    fill(b, &one, 1, b->rows * HEADS, 1);
     struct kern_attn a = {.o = x.a[0], .q = x.a[1], .k = x.a[2], .v = x.a[3], .do_ = x.a[4]};
     a.dq = x.a[5];
     a.dk = x.a[6];
@@ -209,9 +245,34 @@ static void attention(struct gpu *b, struct total *sum)
     a.kv_heads = KV_HEADS;
     a.head_dim = HEAD_DIM;
     a.scale = 0.125f;
+    a.half = a.half_o = a.half_dqk = a.half_dv = half;
     snprintf(shape, sizeof shape, "%zu x %zu, 8/4 x 64", batch, b->t);
     line(b, sum, "attn_fwd", shape, run_attn_fwd, &a, fwd, 3 * row, LAYERS, true);
     line(b, sum, "attn_bwd", shape, run_attn_bwd, &a, 2.5 * fwd, 6 * row, LAYERS, true);
+    /* The same by attn.cu, where attn90.cu is used: not part of the step. */
+    struct gpu other = *b;
+    struct total aside = {0};
+    struct err e = {0};
+    setenv("KERN_ATTN", "mma", 1);
+    if (strstr(b->k->name, "wgmma") && !kern_cuda(&other.k, 0, &e)) {
+        line(&other, &aside, "attn_fwd, mma", shape, run_attn_fwd, &a, fwd, 3 * row, 0, true);
+        line(&other, &aside, "attn_bwd, mma", shape, run_attn_bwd, &a, 2.5 * fwd, 6 * row, 0, true);
+        kern_free(other.k);
+    }
+    unsetenv("KERN_ATTN");
+    release(b, &x);
+    release(b, &one);
+}
+
+/* What surrounds attention. */
+static void heads(struct gpu *b, struct total *sum)
+{
+    struct arrays x = {.n = 0}, one;
+    bool marks = b->k->combine_half;
+    double row = each(b) * (double)b->rows * DIM, half = row / 2;
+    for (unsigned i = 0; i < 6; i++)
+        x.a[i] = filled_as(b, b->rows * DIM, i + 1, 1.7f, marks);
+    fill(b, &one, 4, b->rows * HEADS, 1);
     struct kern_qk q = {.y = x.a[0], .x = x.a[1], .dy = x.a[2], .dx = x.a[3], .rstd = one.a[0]};
     q.gain = one.a[1];
     q.dgain = one.a[2];
@@ -234,6 +295,7 @@ static void attention(struct gpu *b, struct total *sum)
     s.heads = HEADS;
     s.kv_heads = KV_HEADS;
     s.head_dim = HEAD_DIM;
+    s.dv16 = marks;
     line(b, sum, "xsa_fwd", "8/4 x 64", run_xsa_fwd, &s, 0, 2 * row + half, LAYERS, true);
     line(b, sum, "xsa_bwd", "8/4 x 64", run_xsa_bwd, &s, 0, 3 * row + 2 * half, LAYERS, true);
     release(b, &x);
@@ -244,54 +306,59 @@ static void attention(struct gpu *b, struct total *sum)
 
 static void run_combine_fwd(struct gpu *b, void *arg)
 {
-    b->k->combine_fwd(b->k, arg);
+    (b->k->combine_half ? b->k->combine_half : b->k->combine_fwd)(b->k, arg);
 }
 
 static void run_combine_bwd(struct gpu *b, void *arg)
 {
-    b->k->combine_bwd(b->k, arg);
+    (b->k->combine_bwd_half ? b->k->combine_bwd_half : b->k->combine_bwd)(b->k, arg);
 }
 
-static void run_mul(struct gpu *b, void *arg)
-{
-    struct arrays *x = arg;
-    b->k->mul(b->k, x->a[0], x->a[1], x->a[2], x->n);
-}
-
-/* Per layer: one combine that only mixes (resid_mix with x0), two that add and norm. */
+/* Per layer: what attention and the MLP give is added to the stream, with a norm of the sum and
+ * without; and a mix with the embedding, whose gradient is added to. */
 static void residual(struct gpu *b, struct total *sum)
 {
-    struct arrays x, one;
-    double row = 4.0 * (double)b->rows * DIM;
-    fill(b, &x, 8, b->rows * DIM, 1);
+    struct arrays x, y = {.n = 0}, one;
+    bool marks = b->k->combine_half;
+    double row = 4.0 * (double)b->rows * DIM, half = row * each(b) / 4;
+    fill(b, &x, 5, b->rows * DIM, 1);
+    for (unsigned i = 0; i < 4; i++)
+        y.a[i] = filled_as(b, b->rows * DIM, i + 1, 1, marks);
     fill(b, &one, 5, b->rows, 1);
-    struct kern_combine c = {.y = x.a[0], .n = x.a[1], .x0 = x.a[2], .x1 = x.a[3], .dy = x.a[4]};
-    c.dn = x.a[5];
-    c.dx0 = x.a[6];
-    c.dx1 = x.a[7];
+    struct kern_combine c = {.y = x.a[0], .n = y.a[0], .x0 = x.a[1], .x1 = y.a[1], .dn = y.a[2]};
+    c.dy = c.dx0 = x.a[2];
+    c.dx1 = y.a[3];
     c.rstd = one.a[0];
-    c.c0 = one.a[1];
-    c.c1 = one.a[2];
-    c.dc0 = one.a[3];
-    c.dc1 = one.a[4];
+    c.c1 = one.a[1];
+    c.dc1 = one.a[2];
     c.rows = b->rows;
     c.dim = DIM;
     c.eps = 1e-6f;
     c.gain = 1;
-    line(b, sum, "combine_fwd", "two in, sum and norm out", run_combine_fwd, &c, 0, 4 * row,
-         2 * LAYERS, true);
-    line(b, sum, "combine_bwd", "two in, sum and norm out", run_combine_bwd, &c, 0, 6 * row,
-         2 * LAYERS, true);
+    c.x1_16 = c.n16 = c.dx1_16 = c.dn16 = marks;
+    line(b, sum, "combine_fwd", "added, norm", run_combine_fwd, &c, 0, 2 * row + 2 * half, LAYERS,
+         true);
+    line(b, sum, "combine_bwd", "added, norm", run_combine_bwd, &c, 0, 3 * row + 3 * half, LAYERS,
+         true);
+    struct kern_combine mix = c;
     c.n = NULL;
     c.dn = NULL;
-    line(b, sum, "combine_fwd", "two in, sum out", run_combine_fwd, &c, 0, 3 * row, LAYERS, true);
-    line(b, sum, "combine_bwd", "two in, sum out", run_combine_bwd, &c, 0, 5 * row, LAYERS, true);
-    release(b, &x);
-    release(b, &one);
-    fill(b, &x, 3, b->rows * HIDDEN, 1);
-    line(b, sum, "mul", "gradient of LeakyReLU^2", run_mul, &x, 0, 12.0 * (double)x.n, LAYERS,
+    c.n16 = c.dn16 = false;
+    line(b, sum, "combine_fwd", "added", run_combine_fwd, &c, 0, 2 * row + half, LAYERS, true);
+    line(b, sum, "combine_bwd", "added", run_combine_bwd, &c, 0, row + 2 * half, LAYERS, true);
+    mix.x1 = x.a[3];
+    mix.dx1 = x.a[4];
+    mix.c0 = one.a[3];
+    mix.dc0 = one.a[4];
+    mix.add1 = true;
+    mix.x1_16 = mix.dx1_16 = false;
+    line(b, sum, "combine_fwd", "mixed, norm", run_combine_fwd, &mix, 0, 3 * row + half, LAYERS,
+         true);
+    line(b, sum, "combine_bwd", "mixed, norm", run_combine_bwd, &mix, 0, 6 * row + half, LAYERS,
          true);
     release(b, &x);
+    release(b, &y);
+    release(b, &one);
 }
 
 struct embed_arg {
@@ -426,6 +493,7 @@ void gpu_ops(struct gpu *b)
            "TFLOP/s", "TB/s", "ms/step");
     products(b, &sum);
     attention(b, &sum);
+    heads(b, &sum);
     residual(b, &sum);
     vocabulary(b, &sum);
     optimiser(b, &sum);

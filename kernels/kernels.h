@@ -60,6 +60,10 @@ struct kern_combine {
     float *dc0, *dc1;     /* gradients of c0, c1 (added to); NULL: not wanted */
     bool add0, add1;      /* add to dx0 / dx1 instead of overwriting. dx0 may be dy when !add0.
                              dx1 is written first, so dx0 may be dx1 when add0 */
+#ifndef RUNNER            /* the marks of half values, for combine_half and combine_bwd_half */
+    bool x1_16, y16, n16; /* y16 comes only without n */
+    bool dx1_16, dn16;    /* dx1_16: dx1 is overwritten, and neither dx0 nor dy */
+#endif
 };
 
 /*
@@ -102,6 +106,13 @@ struct kern_attn {
     const float *do_;
     float *dq, *dk, *dv; /* overwritten */
     bool add_dv;         /* add to dv instead: XSA has put its part there */
+#ifndef RUNNER
+    /* Only a backend with half values (kern_linear) is asked for these: */
+    bool half;     /* q, k, v are half values */
+    bool half_o;   /* o and do_ are */
+    bool half_dqk; /* dq and dk are stored as half values */
+    bool half_dv;  /* dv is, also when it is added to */
+#endif
 };
 
 /*
@@ -159,6 +170,9 @@ struct kern_xsa {
     const float *dy;
     float *do_, *dv; /* do_ overwritten, may be dy; dv overwritten, or added to when add */
     bool add;
+#ifndef RUNNER
+    bool dv16; /* xsa_bwd_half: dv is a half value too */
+#endif
 };
 
 /*
@@ -189,7 +203,10 @@ struct kern_coef {
  *   g = dy * f with act, else dy;  dw += g^T x;  dx = g W, added when `add`
  *
  * Values with a mark are half values: stored as bf16, densely, in the memory that their floats
- * would have. They are what linear layers alone read and would round, so nothing is lost.
+ * would have. Where only linear layers or attention read a value, it is what they would round it to
+ * anyway; the other half values are rounded once more, as in the records, whose framework stores
+ * the results of products as bf16. Marks lie where a struct has padding: its size is the same in a
+ * runner, which has none.
  */
 struct kern_linear {
     const void *x;  /* [rows][n_in] */
@@ -198,14 +215,27 @@ struct kern_linear {
     bool act;
     float slope;
     void *y, *f; /* [rows][n_out]; f is NULL without act */
-    /* backward only: f as saved */
+    /* backward only: f as the same backend has saved it: the factor or, with y16, what it is made
+     * from */
     const void *dy; /* [rows][n_out], left as it is */
     void *dx;       /* [rows][n_in] */
     float *dw;      /* [n_out][n_in] */
     bool add;
-    bool x16, y16, dy16, dx16; /* the marks; y16 is f's as well, and comes only with act; dx16 only
-                                  without add */
+    bool x16, y16, dy16, dx16; /* the marks; y16 is f's as well, and with act comes with dy16 */
 };
+
+/* Widths that rows of the combines of training have. */
+static inline bool kern_half_dim(size_t dim)
+{
+    return dim % 4 == 0 && dim <= 1024;
+}
+
+/* Heads whose q, k and v may be half values. */
+static inline bool kern_half_heads(size_t head_dim, size_t rope_dims)
+{
+    return head_dim >= 8 && head_dim <= 128 && (head_dim & (head_dim - 1)) == 0 &&
+           rope_dims % 16 == 0;
+}
 #endif
 
 /* kern_adamw - one AdamW step over n elements (Loshchilov & Hutter, decoupled decay; torch's
@@ -357,10 +387,12 @@ struct kern {
      *
      * linear_train, linear_bwd - see kern_linear.
      *
-     * combine_half, xsa_half - combine_fwd and xsa_fwd, n and y being half values. combine_half
-     *          wants y as well; no pointers are equal.
-     * combine_bwd_half, qk_bwd_half - combine_bwd and qk_bwd, dx1 and dx being half values, which
-     *          are overwritten and nobody else's memory.
+     * combine_half, combine_bwd_half - combine_fwd and combine_bwd with the marks of kern_combine,
+     *          which may be none; kern_half_dim(dim). y is not x0.
+     * qk_half, qk_bwd_half - qk_fwd and qk_bwd, x, y, dy and dx being half values;
+     *          kern_half_heads. No pointers are equal.
+     * xsa_half, xsa_bwd_half - xsa_fwd and xsa_bwd, all but dv being half values, and heads as for
+     *          qk_half. No pointers are equal.
      *
      * head_train - head_fwd and head_bwd in one, which needs the logits once instead of twice.
      *
@@ -372,8 +404,10 @@ struct kern {
     void (*linear_bwd)(struct kern *k, const struct kern_linear *a);
     void (*combine_half)(struct kern *k, const struct kern_combine *a);
     void (*combine_bwd_half)(struct kern *k, const struct kern_combine *a);
+    void (*qk_half)(struct kern *k, const struct kern_qk *a);
     void (*qk_bwd_half)(struct kern *k, const struct kern_qk *a);
     void (*xsa_half)(struct kern *k, const struct kern_xsa *a);
+    void (*xsa_bwd_half)(struct kern *k, const struct kern_xsa *a);
     void (*head_train)(struct kern *k, const struct kern_head *a);
     void (*hold)(struct kern *k, const float *w, size_t n);
 

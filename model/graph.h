@@ -193,11 +193,22 @@ void graph_backward(struct graph *g, const float *params, float *grads, float gs
  * call with the same params, grads and gscale is recorded and every further one played, unless tap
  * or done want to look on. The results are the same.
  *
- * A backend may keep what only linear layers read as bf16 (graph_value's half), unless tap looks
- * on; graph_read and graph_input are for values of graph_forward.
+ * A backend may keep values as bf16 (graph_halves), unless tap looks on; graph_read and graph_input
+ * are for values of graph_forward.
  */
 void graph_train(struct graph *g, const float *params, const uint16_t *ids, const uint16_t *target,
                  float *grads, float gscale, double *loss);
+#endif
+
+#ifndef RUNNER
+/*
+ * graph_halves - which values of a training plan graph_train stores as bf16, if the backend has
+ * half values: norms and results of an activation that linear layers alone read, with their
+ * gradients; what linear layers add to the stream, its gradient where it is written once; and what
+ * is between the linear layers of an attention layer. The stream itself, and what the head reads,
+ * are fp32. Called by the first graph_train.
+ */
+void graph_halves(struct graph *g);
 #endif
 
 /* graph_hidden - what the head of the last forward read: the final norm at the scored rows,

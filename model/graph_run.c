@@ -123,6 +123,16 @@ static struct kern_coef coef_args(const struct graph *g, const struct graph_coef
 
 #ifndef RUNNER
 
+/* A runner hands these to kernels that were compiled with the marks: they take no room of their
+ * own, but the rest of the word before them. */
+#define SAME_WORD(type, before, last)                                                              \
+    _Static_assert(offsetof(struct type, before) / sizeof(void *) ==                               \
+                       offsetof(struct type, last) / sizeof(void *),                               \
+                   "marks make the struct larger")
+SAME_WORD(kern_combine, add1, dn16);
+SAME_WORD(kern_attn, add_dv, half_dv);
+SAME_WORD(kern_xsa, add, dv16);
+
 /* Is a value, or its gradient, stored as bf16 in this run? */
 static bool half(const struct graph *g, int v)
 {
@@ -150,26 +160,55 @@ static struct kern_linear linear_args(const struct graph *g, const struct graph_
                                 .y16 = half(g, n->out[0])};
 }
 
+/* Does this node's combine go by the entries for training? */
+static bool half_combine(const struct graph *g, const struct graph_node *n)
+{
+    return g->whole && g->k->combine_half && kern_half_dim(n->n_in);
+}
+
+static void mark_combine(const struct graph *g, const struct graph_node *n, struct kern_combine *a)
+{
+    a->x1_16 = half(g, n->in[1]);
+    a->y16 = half(g, n->out[0]);
+    a->n16 = half(g, n->out[1]);
+    a->dx1_16 = half_grad(g, n->in[1]);
+    a->dn16 = half_grad(g, n->out[1]);
+}
+
+static void mark_attn(const struct graph *g, const struct graph_node *n, struct kern_attn *a)
+{
+    a->half = half(g, n->in[0]);
+    a->half_o = half(g, n->out[0]);
+    a->half_dqk = half_grad(g, n->in[0]);
+    a->half_dv = half_grad(g, n->in[2]);
+}
+
 /* What graph_train does in another way; false when this node is not concerned. */
 static bool run_whole(struct graph *g, const struct graph_node *n, const float *params)
 {
+    struct kern *k = g->k;
     bool linear = n->op == OP_LINEAR || n->op == OP_LINEAR_ACT;
-    if (n->op == OP_COMBINE && half(g, n->out[1])) {
+    if (n->op == OP_COMBINE && half_combine(g, n)) {
         struct kern_combine a = combine_args(g, n, params);
-        g->k->combine_half(g->k, &a);
-        return true;
-    }
-    if (n->op == OP_XSA && half(g, n->out[0])) {
+        mark_combine(g, n, &a);
+        k->combine_half(k, &a);
+    } else if (n->op == OP_QK && half(g, n->out[0])) {
+        struct kern_qk a = qk_args(g, n, params);
+        k->qk_half(k, &a);
+    } else if (n->op == OP_ATTN) {
+        struct kern_attn a = attn_args(g, n);
+        mark_attn(g, n, &a);
+        k->attn_fwd(k, &a);
+    } else if (n->op == OP_XSA && half(g, n->out[0])) {
         struct kern_xsa a = xsa_args(g, n);
-        g->k->xsa_half(g->k, &a);
-        return true;
-    }
-    if (linear && g->k->linear_train) {
+        k->xsa_half(k, &a);
+    } else if (linear && k->linear_train) {
         struct kern_linear a = linear_args(g, n, params);
-        g->k->linear_train(g->k, &a);
-        return true;
+        k->linear_train(k, &a);
+    } else {
+        return n->op == OP_HEAD && k->head_train; /* the backward will do it */
     }
-    return n->op == OP_HEAD && g->k->head_train; /* the backward will do it */
+    return true;
 }
 
 #endif
@@ -363,7 +402,8 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dc0 = gpar(g, grads, n->p[0]);
         a.dc1 = gpar(g, grads, n->p[1]);
 #ifndef RUNNER
-        if (half_grad(g, n->in[1])) {
+        if (half_combine(g, n)) {
+            mark_combine(g, n, &a);
             k->combine_bwd_half(k, &a);
             break;
         }
@@ -396,6 +436,9 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dk = grad(g, n->in[1]);
         a.dv = grad(g, n->in[2]);
         a.add_dv = n->add[2];
+#ifndef RUNNER
+        mark_attn(g, n, &a);
+#endif
         k->attn_bwd(k, &a);
         break;
     }
@@ -408,6 +451,13 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.do_ = grad(g, n->in[0]);
         a.dv = grad(g, n->in[1]);
         a.add = n->add[1];
+#ifndef RUNNER
+        if (half(g, n->out[0])) {
+            a.dv16 = half_grad(g, n->in[1]);
+            k->xsa_bwd_half(k, &a);
+            break;
+        }
+#endif
         k->xsa_bwd(k, &a);
         break;
     }
@@ -460,45 +510,6 @@ void graph_backward(struct graph *g, const float *params, float *grads, float gs
 
 #ifndef RUNNER
 
-/* Can this node write the gradient of its input j as a half value? */
-static bool writes_half(const struct graph_node *n, int j)
-{
-    return n->op == OP_LINEAR || n->op == OP_LINEAR_ACT || n->op == OP_QK ||
-           (n->op == OP_COMBINE && j == 1 && n->in[0] != n->in[1]);
-}
-
-/*
- * Which values are half values: norms, outputs of XSA and of an activation, when linear layers
- * alone read them. Which gradients: those that a linear layer alone reads, the one that made the
- * value, when one operation writes them once.
- */
-static void mark_half(struct graph *g)
-{
-    for (size_t i = 0; i < g->nodes && g->k->linear_train; i++) {
-        const struct graph_node *n = &g->node[i];
-        int y = n->op == OP_COMBINE ? n->out[1] : n->out[0];
-        if (n->dead || y == GRAPH_NONE)
-            continue;
-        g->value[y].half = n->op == OP_COMBINE || n->op == OP_XSA || n->op == OP_LINEAR_ACT;
-        g->value[y].half_grad = n->op == OP_LINEAR || n->op == OP_LINEAR_ACT;
-    }
-    for (size_t i = 0; i < g->nodes; i++) {
-        const struct graph_node *n = &g->node[i];
-        for (int j = 0; j < GRAPH_INS && !n->dead; j++) {
-            struct graph_value *v = n->in[j] == GRAPH_NONE ? NULL : &g->value[n->in[j]];
-            if (!v)
-                continue;
-            v->half = v->half && (n->op == OP_LINEAR || n->op == OP_LINEAR_ACT);
-            v->half_grad = v->half_grad && writes_half(n, j) && v->last == (int)i && !n->add[j];
-        }
-    }
-    /* The factor of an activation is a half value with its output, and linear_bwd wants the
-     * gradient to be none where the factor is none. */
-    for (size_t i = 0; i < g->nodes; i++)
-        if (g->node[i].op == OP_LINEAR_ACT)
-            g->value[g->node[i].out[0]].half_grad &= g->value[g->node[i].out[0]].half;
-}
-
 static void train(struct graph *g, const float *params, float *grads, float gscale)
 {
     double began = seconds_now();
@@ -540,7 +551,7 @@ void graph_train(struct graph *g, const float *params, const uint16_t *ids, cons
     size_t scored = g->batch * (g->t - g->from);
     upload(g, ids, target, scored);
     if (!g->trained++)
-        mark_half(g);
+        graph_halves(g);
     if (play(g, params, grads, gscale)) {
         g->played++;
         g->forward_s = 0;

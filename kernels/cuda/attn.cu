@@ -6,6 +6,7 @@
  * four warps; a warp owns 16 rows of every tile, so that softmax needs four lanes only. dq has a
  * kernel of its own (seven products instead of five): no atomics, one fixed order. Operands are
  * bf16, all sums fp32. Heads of up to 64 or 128 numbers; shorter ones are padded with zeros.
+ * Where attn90.cu is used it takes heads of 64.
  *
  * Tiles lie in shared memory row by row as [row][DIM + 8]: the 16 bytes beside each row put the
  * eight rows of a matrix that ldmatrix reads into different banks.
@@ -80,12 +81,34 @@ static __device__ inline void product_acc(float o[DIM / 8][4], const float p[K /
     }
 }
 
-/* tile[N][DIM] = rows from..from+N of one head, as bf16; zeros behind row `end` and column dim. */
+#ifdef CUDA_RUNNER /* scores only */
+static const bool HALVES = false;
+#else
+static const bool HALVES = true;
+#endif
+
+/* tile[N][DIM] = rows from..from+N of one head, as bf16; zeros behind row `end` and column dim. x
+ * is fp32, or a half value; `first` is the head's first number in it. */
 template <int DIM, int N>
-static __device__ inline void load_tile(bf16 *tile, const float *x, size_t stride, size_t from,
-                                        size_t end, size_t dim)
+static __device__ inline void load_tile(bf16 *tile, const float *x, bool half, size_t first,
+                                        size_t stride, size_t from, size_t end, size_t dim)
 {
     constexpr int LD = DIM + PAD;
+    if (HALVES && half) {
+        const bf16 *y = (const bf16 *)x + first;
+        int each = dim % 8 ? 1 : 8;
+        for (int i = threadIdx.x * each; i < N * DIM; i += THREADS * each) {
+            int r = i / DIM, d = i % DIM;
+            bool there = from + r < end && d < (int)dim;
+            const bf16 *at = y + (from + r) * stride + d;
+            if (each == 8)
+                *(uint4 *)(tile + r * LD + d) = there ? *(const uint4 *)at : make_uint4(0, 0, 0, 0);
+            else
+                tile[r * LD + d] = there ? *at : __float2bfloat16_rn(0);
+        }
+        return;
+    }
+    x += first;
     if (dim % 4 == 0) {
         for (int i = threadIdx.x; i < N * DIM / 4; i += THREADS) {
             int r = i / (DIM / 4), d = i % (DIM / 4) * 4;
@@ -105,11 +128,12 @@ static __device__ inline void load_tile(bf16 *tile, const float *x, size_t strid
     }
 }
 
-/* The 16 x DIM results of a warp, times a factor per half, to the rows of one head. */
+/* The 16 x DIM results of a warp, times a factor per half, to the rows of one head of y, which is
+ * fp32 or a half value. */
 template <int DIM>
-static __device__ inline void store_rows(float *y, size_t stride, size_t row, size_t end,
-                                         size_t dim, const float o[DIM / 8][4], float low,
-                                         float high, bool add)
+static __device__ inline void store_rows(float *y, bool half, size_t first, size_t stride,
+                                         size_t row, size_t end, size_t dim,
+                                         const float o[DIM / 8][4], float low, float high, bool add)
 {
     int lane = threadIdx.x % CUDA_WARP;
 #pragma unroll
@@ -117,8 +141,14 @@ static __device__ inline void store_rows(float *y, size_t stride, size_t row, si
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             size_t r = row + lane / 4 + i / 2 * 8, d = n * 8 + lane % 4 * 2 + i % 2;
-            if (r < end && d < dim) {
-                float *to = y + r * stride + d, v = o[n][i] * (i < 2 ? low : high);
+            if (r >= end || d >= dim)
+                continue;
+            float v = o[n][i] * (i < 2 ? low : high);
+            if (HALVES && half) {
+                bf16 *to = (bf16 *)y + first + r * stride + d;
+                *to = __float2bfloat16_rn(add ? __bfloat162float(*to) + v : v);
+            } else {
+                float *to = y + first + r * stride + d;
                 *to = add ? *to + v : v;
             }
         }
@@ -154,12 +184,12 @@ template <int DIM> __global__ static void __launch_bounds__(THREADS) fwd_kernel(
     float o[DIM / 8][4] = {}, m[2] = {-INFINITY, -INFINITY}, l[2] = {0, 0};
     const float scale = a.scale * LOG2E;
     size_t rows = j0 + ROWS < a.tq ? j0 + ROWS : a.tq, seen = a.q0 + rows;
-    load_tile<DIM, ROWS>(tq, a.q + head, stride, j0, a.tq, a.head_dim);
+    load_tile<DIM, ROWS>(tq, a.q, a.half, head, stride, j0, a.tq, a.head_dim);
     for (size_t key = 0; key < seen; key += KEYS) {
         float s[KEYS / 8][4];
         __syncthreads();
-        load_tile<DIM, KEYS>(tk, a.k + kv, kv_stride, key, a.tk, a.head_dim);
-        load_tile<DIM, KEYS>(tv, a.v + kv, kv_stride, key, a.tk, a.head_dim);
+        load_tile<DIM, KEYS>(tk, a.k, a.half, kv, kv_stride, key, a.tk, a.head_dim);
+        load_tile<DIM, KEYS>(tv, a.v, a.half, kv, kv_stride, key, a.tk, a.head_dim);
         __syncthreads();
         product_nt<DIM, KEYS>(s, tq, row, tk);
         float top[2] = {-INFINITY, -INFINITY}, fade[2], sum[2] = {0, 0};
@@ -195,8 +225,8 @@ template <int DIM> __global__ static void __launch_bounds__(THREADS) fwd_kernel(
                 o[n][i] *= fade[i / 2];
         product_acc<DIM, KEYS>(o, s, tv);
     }
-    store_rows<DIM>(a.o + head, stride, j0 + row, a.tq, a.head_dim, o, 1.0f / l[0], 1.0f / l[1],
-                    false);
+    store_rows<DIM>(a.o, a.half_o, head, stride, j0 + row, a.tq, a.head_dim, o, 1.0f / l[0],
+                    1.0f / l[1], false);
     for (int i = 0; a.lse && lane % 4 == 0 && i < 2; i++) {
         size_t r = j0 + row + lane / 4 + i * 8;
         if (r < a.tq)
@@ -214,8 +244,14 @@ __global__ static void dot_kernel(const kern_attn a, float *d)
         return;
     size_t h = unit % a.heads, row = unit / a.heads, b = row / a.tq;
     float s = 0;
-    for (size_t i = threadIdx.x % CUDA_WARP; i < a.head_dim; i += CUDA_WARP)
-        s = fmaf(a.do_[unit * a.head_dim + i], a.o[unit * a.head_dim + i], s);
+    for (size_t i = threadIdx.x % CUDA_WARP; i < a.head_dim; i += CUDA_WARP) {
+        size_t at = unit * a.head_dim + i;
+        if (HALVES && a.half_o)
+            s = fmaf(__bfloat162float(((const bf16 *)a.do_)[at]),
+                     __bfloat162float(((const bf16 *)a.o)[at]), s);
+        else
+            s = fmaf(a.do_[at], a.o[at], s);
+    }
     s = warp_sum(s);
     if (threadIdx.x % CUDA_WARP == 0)
         d[(b * a.heads + h) * a.tq + row % a.tq] = s;
@@ -238,16 +274,16 @@ __global__ static void __launch_bounds__(THREADS) dkv_kernel(const kern_attn a, 
     int lane = threadIdx.x % CUDA_WARP, row = threadIdx.x / CUDA_WARP * 16;
     float dk[DIM / 8][4] = {}, dv[DIM / 8][4] = {};
     const float scale = a.scale * LOG2E;
-    load_tile<DIM, KEYS>(tk, a.k + kv, kv_stride, key, a.tk, a.head_dim);
-    load_tile<DIM, KEYS>(tv, a.v + kv, kv_stride, key, a.tk, a.head_dim);
+    load_tile<DIM, KEYS>(tk, a.k, a.half, kv, kv_stride, key, a.tk, a.head_dim);
+    load_tile<DIM, KEYS>(tv, a.v, a.half, kv, kv_stride, key, a.tk, a.head_dim);
     size_t first = key > a.q0 ? (key - a.q0) / QB * QB : 0; /* earlier queries see none of them */
     for (size_t h = g * group; h < (g + 1) * group; h++) {
         size_t head = b * a.tq * stride + h * a.head_dim, per = (b * a.heads + h) * a.tq;
         for (size_t j0 = first; j0 < a.tq; j0 += QB) {
             float s[QB / 8][4], t[QB / 8][4];
             __syncthreads();
-            load_tile<DIM, QB>(tq, a.q + head, stride, j0, a.tq, a.head_dim);
-            load_tile<DIM, QB>(tg, a.do_ + head, stride, j0, a.tq, a.head_dim);
+            load_tile<DIM, QB>(tq, a.q, a.half, head, stride, j0, a.tq, a.head_dim);
+            load_tile<DIM, QB>(tg, a.do_, a.half_o, head, stride, j0, a.tq, a.head_dim);
             for (int i = threadIdx.x; i < QB; i += THREADS) {
                 /* exp2(s - inf) = 0 for queries that do not exist */
                 lse[i] = j0 + i < a.tq ? a.lse[per + j0 + i] * LOG2E : INFINITY;
@@ -269,8 +305,9 @@ __global__ static void __launch_bounds__(THREADS) dkv_kernel(const kern_attn a, 
             product_acc<DIM, QB>(dk, t, tq);
         }
     }
-    store_rows<DIM>(a.dk + kv, kv_stride, key + row, a.tk, a.head_dim, dk, 1, 1, false);
-    store_rows<DIM>(a.dv + kv, kv_stride, key + row, a.tk, a.head_dim, dv, 1, 1, a.add_dv);
+    store_rows<DIM>(a.dk, a.half_dqk, kv, kv_stride, key + row, a.tk, a.head_dim, dk, 1, 1, false);
+    store_rows<DIM>(a.dv, a.half_dv, kv, kv_stride, key + row, a.tk, a.head_dim, dv, 1, 1,
+                    a.add_dv);
 }
 
 /* dq of ROWS queries of a head, keys ascending. */
@@ -292,14 +329,14 @@ __global__ static void __launch_bounds__(THREADS) dq_kernel(const kern_attn a, c
         lse[i] = r < a.tq ? a.lse[per + r] * LOG2E : INFINITY;
         d[i] = r < a.tq ? dot[per + r] : 0.0f;
     }
-    load_tile<DIM, ROWS>(tq, a.q + head, stride, j0, a.tq, a.head_dim);
-    load_tile<DIM, ROWS>(tg, a.do_ + head, stride, j0, a.tq, a.head_dim);
+    load_tile<DIM, ROWS>(tq, a.q, a.half, head, stride, j0, a.tq, a.head_dim);
+    load_tile<DIM, ROWS>(tg, a.do_, a.half_o, head, stride, j0, a.tq, a.head_dim);
     size_t rows = j0 + ROWS < a.tq ? j0 + ROWS : a.tq, seen = a.q0 + rows;
     for (size_t key = 0; key < seen; key += KEYS) {
         float s[KEYS / 8][4], t[KEYS / 8][4];
         __syncthreads();
-        load_tile<DIM, KEYS>(tk, a.k + kv, kv_stride, key, a.tk, a.head_dim);
-        load_tile<DIM, KEYS>(tv, a.v + kv, kv_stride, key, a.tk, a.head_dim);
+        load_tile<DIM, KEYS>(tk, a.k, a.half, kv, kv_stride, key, a.tk, a.head_dim);
+        load_tile<DIM, KEYS>(tv, a.v, a.half, kv, kv_stride, key, a.tk, a.head_dim);
         __syncthreads();
         product_nt<DIM, KEYS>(s, tq, row, tk);
         product_nt<DIM, KEYS>(t, tg, row, tv);
@@ -314,7 +351,7 @@ __global__ static void __launch_bounds__(THREADS) dq_kernel(const kern_attn a, c
             }
         product_acc<DIM, KEYS>(dq, t, tk);
     }
-    store_rows<DIM>(a.dq + head, stride, j0 + row, a.tq, a.head_dim, dq, 1, 1, false);
+    store_rows<DIM>(a.dq, a.half_dqk, head, stride, j0 + row, a.tq, a.head_dim, dq, 1, 1, false);
 }
 
 /* ---- launching ---- */
@@ -379,7 +416,9 @@ static void attn_fwd(struct kern *k, const struct kern_attn *a)
     struct cuda *c = cuda_of(k);
     if (!fits(c, a))
         return;
-    if (a->head_dim <= 64)
+    if (cuda_attn90_takes(c, a))
+        cuda_attn90_fwd(c, a);
+    else if (a->head_dim <= 64)
         fwd<64>(c, a);
     else
         fwd<128>(c, a);
@@ -390,7 +429,9 @@ static void attn_bwd(struct kern *k, const struct kern_attn *a)
     struct cuda *c = cuda_of(k);
     if (!fits(c, a))
         return;
-    if (a->head_dim <= 64)
+    if (cuda_attn90_takes(c, a))
+        cuda_attn90_bwd(c, a);
+    else if (a->head_dim <= 64)
         bwd<64, 64>(c, a);
     else
         bwd<128, 32>(c, a);

@@ -118,6 +118,8 @@ static cudaError_t keep_pool(int device)
                : cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all);
 }
 
+enum { NAME = 64 /* bytes of k->name */ };
+
 static enum err_code open_device(struct kern *k, struct cuda *c, struct err *e)
 {
     cudaDeviceProp prop;
@@ -136,10 +138,10 @@ static enum err_code open_device(struct kern *k, struct cuda *c, struct err *e)
     if (prop.major < 8)
         return err_set(e, ERR_RESOURCE, "CUDA device %d: %s is sm_%d%d, bf16 needs sm_80",
                        c->device, prop.name, prop.major, prop.minor);
-    char *name = (char *)malloc(32);
+    char *name = (char *)malloc(NAME);
     if (!name)
-        return err_nomem(e, "name", 32);
-    snprintf(name, 32, "cuda sm_%d%d", prop.major, prop.minor);
+        return err_nomem(e, "name", NAME);
+    snprintf(name, NAME, "cuda sm_%d%d", prop.major, prop.minor);
     k->name = name;
 #ifndef RUNNER
     k->memory = prop.totalGlobalMem;
@@ -191,6 +193,10 @@ extern "C" enum err_code kern_cuda(struct kern **out, int device, struct err *e)
 #ifndef RUNNER
     cuda_fill_queue(k);
     cuda_fill_train(k);
+    cuda_fill_combine(k);
+    cuda_fill_heads(k);
+    if (cuda_attn90_open(k))
+        strcat((char *)(uintptr_t)k->name, ", attention by wgmma");
 #endif
     *out = k;
     return ERR_OK;

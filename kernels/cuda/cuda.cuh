@@ -45,6 +45,7 @@ struct cuda {
     cudaStream_t stream;
     struct lt *lt;
     struct queue *queue;
+    bool attn90; /* attention by attn90.cu where it can: cuda_attn90_open */
     struct cuda_room room;
     struct err failed; /* the first failure since the last sync */
 };
@@ -121,6 +122,20 @@ void cuda_matmul_own(struct cuda *c, const struct cuda_matmul *a);
  * read): gradients of matrices lie behind those of single numbers, on no multiple of 16 bytes. */
 void cuda_matmul_onto(struct cuda *c, const struct cuda_matmul *a);
 
+/*
+ * Attention by attn90.cu, for cards of compute capability 9.0 and programs with code for sm_90a.
+ *
+ * cuda_attn90_open - decides whether it is used, once the table is filled, and says so: both ways
+ * of attention are given the same small task, and it is used when they agree. KERN_ATTN in the
+ * environment chooses instead: mma for attn.cu, wgmma for attn90.cu (without the comparison).
+ * cuda_attn90_takes - whether it is used for these sizes and addresses; then cuda_attn90_fwd and
+ * cuda_attn90_bwd do what kern_attn says.
+ */
+bool cuda_attn90_open(struct kern *k);
+bool cuda_attn90_takes(const struct cuda *c, const struct kern_attn *a);
+void cuda_attn90_fwd(struct cuda *c, const struct kern_attn *a);
+void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a);
+
 enum err_code lt_open(struct lt **out, struct err *e);
 void lt_close(struct lt *lt);
 
@@ -138,6 +153,8 @@ void cuda_fill_slot(struct kern *k);
 void cuda_fill_optim(struct kern *k);
 void cuda_fill_queue(struct kern *k);
 void cuda_fill_train(struct kern *k);
+void cuda_fill_combine(struct kern *k);
+void cuda_fill_heads(struct kern *k);
 
 /* ---- device functions ---- */
 

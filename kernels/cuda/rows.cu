@@ -20,28 +20,8 @@ static __device__ inline float combine_at(const struct kern_combine &a, size_t a
     return a.c1 ? fmaf(a.c1[i], a.x1[at + i], y) : y + a.x1[at + i];
 }
 
-static __device__ inline void put(float *n, size_t i, float v)
-{
-    n[i] = v;
-}
-
-static __device__ inline void put(bf16 *n, size_t i, float v)
-{
-    n[i] = __float2bfloat16_rn(v);
-}
-
-static __device__ inline float get(const float *n, size_t i)
-{
-    return n[i];
-}
-
-static __device__ inline float get(const bf16 *n, size_t i)
-{
-    return __bfloat162float(n[i]);
-}
-
-/* A row by a warp; n [rows][dim] may be bf16 when y is wanted. */
-template <typename N> static __device__ inline void combine_row(const struct kern_combine &a, N *n)
+/* A row by a warp. */
+__global__ static void combine_fwd_kernel(const struct kern_combine a)
 {
     size_t row = blockIdx.x * (size_t)WARPS + threadIdx.x / CUDA_WARP;
     unsigned lane = threadIdx.x % CUDA_WARP;
@@ -57,18 +37,13 @@ template <typename N> static __device__ inline void combine_row(const struct ker
         y[i] = v;
         ss = fmaf(v, v, ss);
     }
-    if (!n)
+    if (!a.n)
         return;
     float rstd = 1.0f / sqrtf(warp_sum(ss) / (float)a.dim + a.eps), g = a.gain * rstd;
     for (size_t i = lane; i < a.dim; i += CUDA_WARP)
-        put(n, at + i, g * y[i]);
+        a.n[at + i] = g * y[i];
     if (lane == 0 && a.rstd)
         a.rstd[row] = rstd;
-}
-
-__global__ static void combine_fwd_kernel(const struct kern_combine a)
-{
-    combine_row(a, a.n);
 }
 
 static void combine_fwd(struct kern *k, const struct kern_combine *a)
@@ -80,31 +55,15 @@ static void combine_fwd(struct kern *k, const struct kern_combine *a)
     cuda_launched(c, "combine_fwd");
 }
 
-__global__ static void combine_half_kernel(const struct kern_combine a)
-{
-    combine_row(a, (bf16 *)a.n);
-}
-
-static void combine_half(struct kern *k, const struct kern_combine *a)
-{
-    struct cuda *c = cuda_of(k);
-    if (a->rows == 0)
-        return;
-    CUDA_LAUNCH(combine_half_kernel, cuda_blocks(a->rows, WARPS), THREADS, 0, c->stream, *a);
-    cuda_launched(c, "combine_fwd");
-}
-
 /*
  * As combine_bwd of the CPU: with r = rstd, g = gain*r and s = sum of dn*y,
  *   d = dy + g * (dn - y * (s*r*r/dim)),  dx0 = c0*d, dx1 = c1*d, dc0 += d*x0, dc1 += d*x1.
  * A block takes BLOCK_ROWS rows one after the other; a thread keeps its columns, so the sums for
- * dc0 and dc1 need no barrier. part is [blocks][2][dim]. D is the type of dx1.
+ * dc0 and dc1 need no barrier. part is [blocks][2][dim].
  */
-template <typename D>
 __global__ static void combine_bwd_kernel(const struct kern_combine a, float *part)
 {
     CUDA_DYNAMIC_SHARED(float, sums); /* [2][dim] when part is wanted */
-    D *dx1 = (D *)a.dx1;
     size_t from = blockIdx.x * (size_t)BLOCK_ROWS;
     size_t end = from + BLOCK_ROWS < a.rows ? from + BLOCK_ROWS : a.rows;
     for (size_t i = threadIdx.x; part && i < a.dim; i += THREADS)
@@ -130,9 +89,9 @@ __global__ static void combine_bwd_kernel(const struct kern_combine a, float *pa
                 sums[i] = fmaf(d, x0, sums[i]);
                 sums[a.dim + i] = fmaf(d, x1, sums[a.dim + i]);
             }
-            if (dx1) {
+            if (a.dx1) {
                 float v = a.c1 ? a.c1[i] * d : d;
-                put(dx1, at + i, a.add1 ? get(dx1, at + i) + v : v);
+                a.dx1[at + i] = a.add1 ? a.dx1[at + i] + v : v;
             }
             if (a.dx0) {
                 float v = a.c0 ? a.c0[i] * d : d;
@@ -147,7 +106,7 @@ __global__ static void combine_bwd_kernel(const struct kern_combine a, float *pa
     }
 }
 
-template <typename D> static void combine_bwd_as(struct kern *k, const struct kern_combine *a)
+static void combine_bwd(struct kern *k, const struct kern_combine *a)
 {
     struct cuda *c = cuda_of(k);
     size_t blocks = (a->rows + BLOCK_ROWS - 1) / BLOCK_ROWS, shared = 0;
@@ -157,29 +116,19 @@ template <typename D> static void combine_bwd_as(struct kern *k, const struct ke
     if (a->dc0 || a->dc1) {
         shared = 2 * a->dim * sizeof(float);
         if (!cuda_ok(c,
-                     cudaFuncSetAttribute(combine_bwd_kernel<D>,
+                     cudaFuncSetAttribute(combine_bwd_kernel,
                                           cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
                      "combine_bwd: rows too wide") ||
             !(part = cuda_temp<float>(c, blocks * 2 * a->dim, "combine_bwd")))
             return;
     }
-    CUDA_LAUNCH((combine_bwd_kernel<D>), (unsigned)blocks, THREADS, shared, c->stream, *a, part);
+    CUDA_LAUNCH(combine_bwd_kernel, (unsigned)blocks, THREADS, shared, c->stream, *a, part);
     cuda_launched(c, "combine_bwd");
     if (a->dc0)
         cuda_colsum(c, a->dc0, part, blocks, a->dim, 2 * a->dim);
     if (a->dc1)
         cuda_colsum(c, a->dc1, part + a->dim, blocks, a->dim, 2 * a->dim);
     cuda_done(c, part);
-}
-
-static void combine_bwd(struct kern *k, const struct kern_combine *a)
-{
-    combine_bwd_as<float>(k, a);
-}
-
-static void combine_bwd_half(struct kern *k, const struct kern_combine *a)
-{
-    combine_bwd_as<bf16>(k, a);
 }
 
 /* ---- QK norm, RoPE, gain ---- */
@@ -230,9 +179,8 @@ static void qk_fwd(struct kern *k, const struct kern_qk *a)
     cuda_launched(c, "qk_fwd");
 }
 
-/* e = R^T dy, s = sum of e*u, dx = gain*rstd * (e - u*(s/head_dim)); s[rows][heads] is dgain's. D
- * is the type of dx. */
-template <typename D> __global__ static void qk_bwd_kernel(const struct kern_qk a, float *sums)
+/* e = R^T dy, s = sum of e*u, dx = gain*rstd * (e - u*(s/head_dim)); s[rows][heads] is dgain's. */
+__global__ static void qk_bwd_kernel(const struct kern_qk a, float *sums)
 {
     struct qk_at p = qk_find(a);
     unsigned lane = threadIdx.x % CUDA_WARP;
@@ -240,8 +188,7 @@ template <typename D> __global__ static void qk_bwd_kernel(const struct kern_qk 
     if (p.unit >= a.rows * a.heads)
         return;
     const float *x = a.x + p.at, *dy = a.dy + p.at;
-    D *dx = (D *)a.dx + p.at;
-    float rstd = a.rstd[p.unit], s = 0;
+    float *dx = a.dx + p.at, rstd = a.rstd[p.unit], s = 0;
     for (int pass = 0; pass < 2; pass++) {
         float coef = 0, g = 0;
         if (pass) {
@@ -256,8 +203,8 @@ template <typename D> __global__ static void qk_bwd_kernel(const struct kern_qk 
             if (!pass) {
                 s = fmaf(e0, u0, fmaf(e1, u1, s));
             } else {
-                put(dx, i, g * fmaf(coef, u0, e0));
-                put(dx, half + i, g * fmaf(coef, u1, e1));
+                dx[i] = g * fmaf(coef, u0, e0);
+                dx[half + i] = g * fmaf(coef, u1, e1);
             }
         }
         for (size_t i = 2 * half + lane; i < a.head_dim; i += CUDA_WARP) {
@@ -265,35 +212,25 @@ template <typename D> __global__ static void qk_bwd_kernel(const struct kern_qk 
             if (!pass)
                 s = fmaf(dy[i], u, s);
             else
-                put(dx, i, g * fmaf(coef, u, dy[i]));
+                dx[i] = g * fmaf(coef, u, dy[i]);
         }
     }
     if (lane == 0 && sums)
         sums[p.unit] = s;
 }
 
-template <typename D> static void qk_bwd_as(struct kern *k, const struct kern_qk *a)
+static void qk_bwd(struct kern *k, const struct kern_qk *a)
 {
     struct cuda *c = cuda_of(k);
     float *sums = NULL;
     if (a->rows == 0 || (a->dgain && !(sums = cuda_temp<float>(c, a->rows * a->heads, "qk_bwd"))))
         return;
-    CUDA_LAUNCH((qk_bwd_kernel<D>), cuda_blocks(a->rows * a->heads, WARPS), THREADS, 0, c->stream,
-                *a, sums);
+    CUDA_LAUNCH(qk_bwd_kernel, cuda_blocks(a->rows * a->heads, WARPS), THREADS, 0, c->stream, *a,
+                sums);
     cuda_launched(c, "qk_bwd");
     if (a->dgain)
         cuda_colsum(c, a->dgain, sums, a->rows, a->heads, a->heads);
     cuda_done(c, sums);
-}
-
-static void qk_bwd(struct kern *k, const struct kern_qk *a)
-{
-    qk_bwd_as<float>(k, a);
-}
-
-static void qk_bwd_half(struct kern *k, const struct kern_qk *a)
-{
-    qk_bwd_as<bf16>(k, a);
 }
 
 /* ---- XSA: formulas in kernels/cpu/xsa.inc.h. A warp takes a KV head of a row. ---- */
@@ -308,7 +245,7 @@ static __device__ inline float warp_dot(const float *x, const float *y, size_t n
 
 #define XSA_MIN 1e-24f
 
-template <typename Y> static __device__ inline void xsa_heads(const struct kern_xsa &a, Y *y)
+__global__ static void xsa_fwd_kernel(const struct kern_xsa a)
 {
     size_t unit = blockIdx.x * (size_t)WARPS + threadIdx.x / CUDA_WARP, dim = a.head_dim;
     size_t group = a.heads / a.kv_heads;
@@ -319,13 +256,8 @@ template <typename Y> static __device__ inline void xsa_heads(const struct kern_
     for (size_t h = unit * group; h < (unit + 1) * group; h++) {
         float f = -(warp_dot(a.o + h * dim, v, dim) * r);
         for (size_t i = threadIdx.x % CUDA_WARP; i < dim; i += CUDA_WARP)
-            put(y, h * dim + i, fmaf(f, v[i], a.o[h * dim + i]));
+            a.y[h * dim + i] = fmaf(f, v[i], a.o[h * dim + i]);
     }
-}
-
-__global__ static void xsa_fwd_kernel(const struct kern_xsa a)
-{
-    xsa_heads(a, a.y);
 }
 
 static void xsa_fwd(struct kern *k, const struct kern_xsa *a)
@@ -334,21 +266,6 @@ static void xsa_fwd(struct kern *k, const struct kern_xsa *a)
     if (a->rows == 0)
         return;
     CUDA_LAUNCH(xsa_fwd_kernel, cuda_blocks(a->rows * a->kv_heads, WARPS), THREADS, 0, c->stream,
-                *a);
-    cuda_launched(c, "xsa_fwd");
-}
-
-__global__ static void xsa_half_kernel(const struct kern_xsa a)
-{
-    xsa_heads(a, (bf16 *)a.y);
-}
-
-static void xsa_half(struct kern *k, const struct kern_xsa *a)
-{
-    struct cuda *c = cuda_of(k);
-    if (a->rows == 0)
-        return;
-    CUDA_LAUNCH(xsa_half_kernel, cuda_blocks(a->rows * a->kv_heads, WARPS), THREADS, 0, c->stream,
                 *a);
     cuda_launched(c, "xsa_fwd");
 }
@@ -440,10 +357,6 @@ static void fake_quant(struct kern *k, float *y, const float *x, size_t rows, si
 void cuda_fill_rows(struct kern *k)
 {
     k->combine_fwd = combine_fwd;
-    k->combine_half = combine_half;
-    k->combine_bwd_half = combine_bwd_half;
-    k->qk_bwd_half = qk_bwd_half;
-    k->xsa_half = xsa_half;
     k->combine_bwd = combine_bwd;
     k->qk_fwd = qk_fwd;
     k->qk_bwd = qk_bwd;

@@ -12,7 +12,8 @@ enum { REFERENCE, TESTED, SIDES };
 /* An array on both sides. */
 struct arr {
     void *p[SIDES];
-    size_t n; /* elements */
+    size_t n;  /* elements */
+    bool half; /* half values (kernels.h, kern_linear) on the tested side; floats of the CPU */
 };
 
 struct ops {
@@ -34,6 +35,12 @@ struct arr ops_weights(struct ops *o, size_t n, float scale);
 /* ops_output - n numbers that are NaN until an operation writes them. */
 struct arr ops_output(struct ops *o, size_t n);
 
+/* ops_half_input, ops_half_output - the same with half values on the tested side; inputs are
+ * numbers that these can hold. Only where the tested backend has them: ops_has_half. */
+struct arr ops_half_input(struct ops *o, size_t n, float scale);
+struct arr ops_half_output(struct ops *o, size_t n);
+bool ops_has_half(const struct ops *o);
+
 /* ops_ids - n token ids below vocab, skewed as in text. */
 struct arr ops_ids(struct ops *o, size_t n, size_t vocab);
 
@@ -44,6 +51,9 @@ void ops_check(struct ops *o, const char *name, struct arr a, double tolerance);
 /* ops_small - is no element of the tested array above most? For what is zero but for rounding. */
 void ops_small(struct ops *o, const char *name, struct arr a, double most);
 
+/* ops_verdict - what was found out otherwise. */
+void ops_verdict(struct ops *o, const char *name, bool good);
+
 /* ops_case - begins a case: reports a failure of the device in the last one, frees its arrays. */
 void ops_case(struct ops *o, const char *what);
 
@@ -53,6 +63,7 @@ void ops_products(struct ops *o, bool small);
 void ops_attention(struct ops *o, bool small);
 void ops_loss(struct ops *o, bool small);
 void ops_optimiser(struct ops *o, bool small);
+void ops_halves(struct ops *o, bool small);
 void ops_step(struct ops *o);
 
 #define F(array)   ((float *)(array).p[s])

@@ -1,4 +1,7 @@
 /* ops_heavy.c - matrix products, attention, head and loss, SLOT, optimiser. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "tests/gpu/ops.h"
 
 /* Operands of 8 bits: each product is off by up to 2^-8, sums of many by less. */
@@ -49,33 +52,56 @@ void ops_products(struct ops *o, bool small)
     gemm(o, 129, 67, small ? 50 : 700);
 }
 
-static void attention(struct ops *o, size_t batch, size_t tq, size_t q0, size_t heads, size_t kv,
-                      size_t dim)
+struct attention {
+    const char *name;
+    size_t batch, tq, q0, behind; /* keys behind the last query's: it sees none of them */
+    size_t heads, kv, dim;
+    bool add_dv;
+    bool half, half_o, half_dqk, half_dv;
+};
+
+static struct arr input(struct ops *o, size_t n, bool half)
 {
-    size_t tk = q0 + tq, n = batch * tq * heads * dim, nk = batch * tk * kv * dim;
-    struct arr q = ops_input(o, n, 1), key = ops_input(o, nk, 1), v = ops_input(o, nk, 1);
-    struct arr y = ops_output(o, n), lse = ops_output(o, batch * heads * tq);
-    struct arr dy = ops_input(o, n, 1), dq = ops_output(o, n), dk = ops_output(o, nk);
-    struct arr dv = ops_input(o, nk, 1);
+    return half ? ops_half_input(o, n, 1) : ops_input(o, n, 1);
+}
+
+static struct arr output(struct ops *o, size_t n, bool half)
+{
+    return half ? ops_half_output(o, n) : ops_output(o, n);
+}
+
+static void attention(struct ops *o, const struct attention *c)
+{
+    size_t tk = c->q0 + c->tq + c->behind, n = c->batch * c->tq * c->heads * c->dim;
+    size_t nk = c->batch * tk * c->kv * c->dim;
+    struct arr q = input(o, n, c->half), key = input(o, nk, c->half), v = input(o, nk, c->half);
+    struct arr y = output(o, n, c->half_o), lse = ops_output(o, c->batch * c->heads * c->tq);
+    struct arr dy = input(o, n, c->half_o), dq = output(o, n, c->half_dqk);
+    struct arr dk = output(o, nk, c->half_dqk);
+    struct arr dv = c->add_dv ? input(o, nk, c->half_dv) : output(o, nk, c->half_dv);
     BOTH(o, {
         struct kern_attn a = {.o = F(y),
                               .lse = F(lse),
                               .q = F(q),
                               .k = F(key),
                               .v = F(v),
-                              .batch = batch,
-                              .tq = tq,
+                              .batch = c->batch,
+                              .tq = c->tq,
                               .tk = tk,
-                              .q0 = q0,
-                              .heads = heads,
-                              .kv_heads = kv,
-                              .head_dim = dim,
+                              .q0 = c->q0,
+                              .heads = c->heads,
+                              .kv_heads = c->kv,
+                              .head_dim = c->dim,
                               .scale = 0.3f,
                               .do_ = F(dy),
                               .dq = F(dq),
                               .dk = F(dk),
                               .dv = F(dv),
-                              .add_dv = true};
+                              .add_dv = c->add_dv,
+                              .half = s == TESTED && c->half,
+                              .half_o = s == TESTED && c->half_o,
+                              .half_dqk = s == TESTED && c->half_dqk,
+                              .half_dv = s == TESTED && c->half_dv};
         k->attn_fwd(k, &a);
         k->attn_bwd(k, &a);
     })
@@ -92,20 +118,66 @@ static void attention(struct ops *o, size_t batch, size_t tq, size_t q0, size_t 
     ops_check(o, "dv", dv, BF16_TWICE);
 }
 
+/* The result of a query, forward, depends on its position alone: the same bits from all queries at
+ * once, from the last ones, and from one. */
+static void positions(struct ops *o, size_t t, size_t heads, size_t kv, size_t dim)
+{
+    static const size_t counts[] = {150, 64, 9, 1};
+    struct kern *k = o->k[TESTED];
+    size_t row = heads * dim, nk = t * kv * dim;
+    struct arr q = ops_input(o, t * row, 1), key = ops_input(o, nk, 1), v = ops_input(o, nk, 1);
+    struct arr y = ops_output(o, t * row), part = ops_output(o, t * row);
+    bool same = true;
+    float *all = malloc(t * row * sizeof *all), *some = malloc(t * row * sizeof *some);
+    struct kern_attn a = {.o = y.p[TESTED], .q = q.p[TESTED], .k = key.p[TESTED]};
+    a.v = v.p[TESTED];
+    a.batch = 1;
+    a.tq = a.tk = t;
+    a.heads = heads;
+    a.kv_heads = kv;
+    a.head_dim = dim;
+    a.scale = 0.3f;
+    k->attn_fwd(k, &a);
+    k->download(k, all, a.o, t * row * sizeof *all);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        a.tq = counts[i];
+        a.q0 = t - a.tq;
+        a.q = (float *)q.p[TESTED] + a.q0 * row;
+        a.o = part.p[TESTED];
+        k->attn_fwd(k, &a);
+        k->download(k, some, a.o, a.tq * row * sizeof *some);
+        same = same && !memcmp(all + a.q0 * row, some, a.tq * row * sizeof *some);
+    }
+    free(all);
+    free(some);
+    ops_verdict(o, "bits", same);
+}
+
 void ops_attention(struct ops *o, bool small)
 {
-    ops_case(o, "attention, 8 heads of 64 on 4");
-    attention(o, 2, small ? 130 : 1024, 0, 8, 4, 64);
-    ops_case(o, "attention, odd lengths");
-    attention(o, 3, 77, 0, 3, 1, 64);
-    ops_case(o, "attention, last queries of a window");
-    attention(o, 2, 64, small ? 100 : 960, 4, 2, 64);
-    ops_case(o, "attention, one query");
-    attention(o, 1, 1, 0, 16, 8, 64);
-    ops_case(o, "attention, heads of 128");
-    attention(o, 1, small ? 100 : 500, 0, 4, 2, 128);
-    ops_case(o, "attention, heads of 10");
-    attention(o, 2, 70, 5, 2, 1, 10);
+    const size_t window = small ? 100 : 960;
+    const struct attention cases[] = {
+        {"attention, 8 heads of 64 on 4", 2, small ? 130 : 1024, 0, 0, 8, 4, 64, .add_dv = true},
+        {"attention, odd lengths", 3, 77, 0, 0, 3, 1, 64, .add_dv = true},
+        {"attention, last queries of a window", 2, 64, window, 0, 4, 2, 64, .add_dv = true},
+        {"attention, one query", 1, 1, 0, 0, 16, 8, 64, .add_dv = true},
+        {"attention, a KV head per head", 1, 200, 37, 0, 2, 2, 64, .add_dv = false},
+        {"attention, 4 heads on 1, keys unseen", 2, 129, 0, 150, 4, 1, 64, .add_dv = false},
+        {"attention, 5 sequences of 8 heads", 5, 130, 0, 0, 8, 4, 64, .add_dv = true},
+        {"attention, half values, a KV head per head", 2, 150, 37, 0, 2, 2, 64, .add_dv = false,
+         true, true, true, true},
+        {"attention, q, k, v half values", 1, 129, 0, 70, 4, 1, 64, .add_dv = true, true, false,
+         false, false},
+        {"attention, heads of 128", 1, small ? 100 : 500, 0, 0, 4, 2, 128, .add_dv = true},
+        {"attention, heads of 10", 2, 70, 5, 0, 2, 1, 10, .add_dv = true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if (!cases[i].half || ops_has_half(o)) {
+            ops_case(o, cases[i].name);
+            attention(o, &cases[i]);
+        }
+    ops_case(o, "attention, a query's bits by position");
+    positions(o, 203, 4, 2, 64);
 }
 
 static void head(struct ops *o, size_t rows, size_t dim, size_t vocab, float cap)

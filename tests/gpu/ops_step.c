@@ -30,27 +30,34 @@ enum {
     FLOATS = DOWN + DIM * HIDDEN
 };
 
-/* One block of a model with attention, XSA and MLP. */
-static void build(struct graph *g)
+/* Two blocks of a model with attention and MLP, which share their weights; one with XSA, one with a
+ * value embedding. */
+static void build(struct graph *g, size_t rope_dims)
 {
-    int norm, y, q, key, v;
+    int norm, y, q, key, v, e;
     graph_init(g);
     g->head_dim = DIM / HEADS;
-    g->rope_dims = 8;
+    g->rope_dims = rope_dims;
     g->rope_base = 10000;
     g->eps = 1e-6f;
     int x = graph_embed(g, EMBED, VOCAB, DIM);
     struct graph_pair c = graph_coef(g, COEF_SCALE, DIM, 0.7f, SCALE, SCALE + 1, (ptrdiff_t)MIX);
-    x = graph_combine(g, x, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, 1.0f, &norm);
-    q = graph_qk(g, graph_linear(g, norm, WQ, DIM, DIM), GAIN, HEADS);
-    key = graph_qk(g, graph_linear(g, norm, WK, KV * DIM / HEADS, DIM), GRAPH_NONE, KV);
-    v = graph_linear(g, norm, WV, KV * DIM / HEADS, DIM);
-    y = graph_attn(g, q, key, v, HEADS, KV, 0.25f);
-    y = graph_linear(g, graph_xsa(g, y, v, HEADS, KV), WO, DIM, DIM);
-    x = graph_combine(g, x, GRAPH_NONE, y, c.c0, 1.0f, &norm);
-    y = graph_linear_act(g, norm, UP, HIDDEN, DIM, 0.5f);
-    y = graph_linear(g, y, DOWN, DIM, HIDDEN);
-    graph_combine(g, x, GRAPH_NONE, y, GRAPH_NONE, 1.0f, &norm);
+    e = graph_linear(g, x, WV, KV * DIM / HEADS, DIM);
+    for (int b = 0; b < 2; b++) {
+        x = graph_combine(g, x, b ? (ptrdiff_t)MIX : GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, 1.0f,
+                          &norm);
+        q = graph_qk(g, graph_linear(g, norm, WQ, DIM, DIM), GAIN, HEADS);
+        key = graph_qk(g, graph_linear(g, norm, WK, KV * DIM / HEADS, DIM), GRAPH_NONE, KV);
+        v = graph_linear(g, norm, WV, KV * DIM / HEADS, DIM);
+        if (b)
+            v = graph_combine(g, v, GRAPH_NONE, e, MIX, 1.0f, NULL);
+        y = graph_attn(g, q, key, v, HEADS, KV, 0.25f);
+        y = graph_linear(g, b ? y : graph_xsa(g, y, v, HEADS, KV), WO, DIM, DIM);
+        x = graph_combine(g, x, GRAPH_NONE, y, c.c0, 1.0f, &norm);
+        y = graph_linear_act(g, norm, UP, HIDDEN, DIM, 0.5f);
+        y = graph_linear(g, y, DOWN, DIM, HIDDEN);
+        x = graph_combine(g, x, GRAPH_NONE, y, GRAPH_NONE, 1.0f, &norm);
+    }
     graph_head(g, norm, EMBED, VOCAB, DIM, 15.0f);
 }
 
@@ -68,11 +75,11 @@ struct side {
 };
 
 static void side_open(struct ops *o, struct side *s, struct kern *k, const float *params,
-                      bool one_by_one)
+                      size_t rope_dims, bool one_by_one)
 {
     struct err e = {0};
     s->k = k;
-    build(&s->g);
+    build(&s->g, rope_dims);
     s->params = k->alloc(k, FLOATS * sizeof(float));
     s->grads = k->alloc(k, FLOATS * sizeof(float));
     s->loss = k->alloc(k, MICROS * sizeof(double));
@@ -113,13 +120,6 @@ static void side_run(struct side *s, const uint16_t *tok)
     }
 }
 
-static void verdict(struct ops *o, const char *name, bool good)
-{
-    o->checks++;
-    o->failed += !good;
-    printf("%s  %-44s %s\n", good ? "ok    " : "FAILED", o->what, name);
-}
-
 /* Bytes that are somewhere else than they should be would be seen: 251 is prime. */
 static void uploads(struct ops *o)
 {
@@ -142,7 +142,7 @@ static void uploads(struct ops *o)
         for (size_t i = 0; i < n; i++)
             good &= back[i] == (i + c) % 251;
     }
-    verdict(o, "arrive as they were when upload was called", good);
+    ops_verdict(o, "arrive as they were when upload was called", good);
     k->free(k, there[0]);
     k->free(k, there[1]);
     free(host);
@@ -165,10 +165,10 @@ static void sums(struct ops *o)
         for (int i = 0; i < 2; i++)
             good &= fabs(sum[TESTED][i] - sum[REFERENCE][i]) <= 1e-12 * sum[REFERENCE][1];
     }
-    verdict(o, "the CPU's to 1e-12 of the sum of squares", good);
+    ops_verdict(o, "the CPU's to 1e-12 of the sum of squares", good);
 }
 
-static void steps(struct ops *o)
+static void steps(struct ops *o, size_t rope_dims)
 {
     struct side s[3]; /* the CPU, the device by tape, the device one by one */
     uint16_t tok[MICROS * ROWS + 1];
@@ -182,25 +182,25 @@ static void steps(struct ops *o)
     cpu->download(cpu, host, w.p[REFERENCE], FLOATS * sizeof(float));
     cpu->download(cpu, tok, ids.p[REFERENCE], sizeof tok);
     for (int i = 0; i < 3; i++) {
-        side_open(o, &s[i], o->k[i ? TESTED : REFERENCE], host, i == 2);
+        side_open(o, &s[i], o->k[i ? TESTED : REFERENCE], host, rope_dims, i == 2);
         side_run(&s[i], tok);
         s[i].k->download(s[i].k, loss[i], s[i].loss, sizeof loss[i]);
     }
     grads.p[REFERENCE] = s[0].grads;
     grads.p[TESTED] = s[1].grads;
-    ops_check(o, "grads", grads, 2e-2);
+    ops_check(o, "grads", grads, 3e-2);
     double most = 0;
     for (int i = 0; i < MICROS; i++)
         most = fmax(most, fabs(loss[1][i] / loss[0][i] - 1));
-    verdict(o, "losses are the CPU's to 0.3 %", most < 3e-3);
+    ops_verdict(o, "losses are the CPU's to 0.3 %", most < 3e-3);
     for (int i = 1; i < 3; i++)
         s[i].k->download(s[i].k, host + i * FLOATS, s[i].grads, FLOATS * sizeof(float));
-    verdict(o, "played and one by one: the same bits",
-            !memcmp(host + FLOATS, host + 2 * FLOATS, FLOATS * sizeof(float)) &&
-                !memcmp(loss[1], loss[2], sizeof loss[1]));
+    ops_verdict(o, "played and one by one: the same bits",
+                !memcmp(host + FLOATS, host + 2 * FLOATS, FLOATS * sizeof(float)) &&
+                    !memcmp(loss[1], loss[2], sizeof loss[1]));
     if (o->k[TESTED]->record)
-        verdict(o, "all but the first were played",
-                s[1].g.played == STEPS * MICROS - 1 && s[2].g.played == 0);
+        ops_verdict(o, "all but the first were played",
+                    s[1].g.played == STEPS * MICROS - 1 && s[2].g.played == 0);
     for (int i = 0; i < 3; i++)
         side_close(&s[i]);
     free(host);
@@ -213,5 +213,7 @@ void ops_step(struct ops *o)
     ops_case(o, "sums that stay on the device");
     sums(o);
     ops_case(o, "two steps by graph_train");
-    steps(o);
+    steps(o, 16);
+    ops_case(o, "two steps, heads that are no half values");
+    steps(o, 8);
 }

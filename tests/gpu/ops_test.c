@@ -67,6 +67,42 @@ struct arr ops_input(struct ops *o, size_t n, float scale)
     return a;
 }
 
+bool ops_has_half(const struct ops *o)
+{
+    return o->k[TESTED]->combine_half;
+}
+
+static uint32_t word_of(float x)
+{
+    uint32_t word;
+    memcpy(&word, &x, sizeof word);
+    return word;
+}
+
+struct arr ops_half_input(struct ops *o, size_t n, float scale)
+{
+    struct arr a = ops_input(o, n, scale);
+    struct kern *cpu = o->k[REFERENCE], *k = o->k[TESTED];
+    float *x = room(n * sizeof *x);
+    uint16_t *half = room(n * sizeof *half);
+    cpu->round_bf16(cpu, a.p[REFERENCE], n);
+    cpu->download(cpu, x, a.p[REFERENCE], n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        half[i] = (uint16_t)(word_of(x[i]) >> 16);
+    k->upload(k, a.p[TESTED], half, n * sizeof *half);
+    free(x);
+    free(half);
+    a.half = true;
+    return a;
+}
+
+struct arr ops_half_output(struct ops *o, size_t n)
+{
+    struct arr a = ops_output(o, n);
+    a.half = true;
+    return a;
+}
+
 struct arr ops_weights(struct ops *o, size_t n, float scale)
 {
     struct arr a = ops_input(o, n + 1, scale);
@@ -116,17 +152,28 @@ void ops_case(struct ops *o, const char *what)
 /* FNV-1a over the bits of what is tested. */
 static void add_bits(struct ops *o, const float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t word;
-        memcpy(&word, &x[i], sizeof word);
-        o->bits = (o->bits ^ word) * 0x100000001b3u;
+    for (size_t i = 0; i < n; i++)
+        o->bits = (o->bits ^ word_of(x[i])) * 0x100000001b3u;
+}
+
+/* n half values, in place: the last one first. */
+static void widen(float *x, size_t n)
+{
+    while (n--) {
+        uint16_t half;
+        memcpy(&half, (char *)x + n * sizeof half, sizeof half);
+        uint32_t word = (uint32_t)half << 16;
+        memcpy(&x[n], &word, sizeof word);
     }
 }
 
 static float *fetch(struct ops *o, int side, struct arr a)
 {
     float *x = room(a.n * sizeof *x);
-    o->k[side]->download(o->k[side], x, a.p[side], a.n * sizeof *x);
+    bool half = a.half && side == TESTED;
+    o->k[side]->download(o->k[side], x, a.p[side], a.n * (half ? sizeof(uint16_t) : sizeof *x));
+    if (half)
+        widen(x, a.n);
     if (side == TESTED)
         add_bits(o, x, a.n);
     return x;
@@ -174,6 +221,13 @@ void ops_small(struct ops *o, const char *name, struct arr a, double most)
     free(tested);
 }
 
+void ops_verdict(struct ops *o, const char *name, bool good)
+{
+    o->checks++;
+    o->failed += !good;
+    printf("%s  %-44s %s\n", good ? "ok    " : "FAILED", o->what, name);
+}
+
 int main(int argc, char **argv)
 {
     struct ops o = {.what = "start", .seed = (uint64_t)time(NULL)};
@@ -204,6 +258,8 @@ int main(int argc, char **argv)
     ops_attention(&o, small);
     ops_loss(&o, small);
     ops_optimiser(&o, small);
+    if (ops_has_half(&o))
+        ops_halves(&o, small);
     ops_step(&o);
     ops_case(&o, "end");
     printf("%zu checks, %zu failed, bits %016llx\n", o.checks, o.failed,

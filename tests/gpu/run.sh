@@ -66,6 +66,18 @@ done
 "$B/tests/gpu/ops_test" --seed 3 > "$tmp/bits1" 2>&1
 "$B/tests/gpu/ops_test" --seed 3 > "$tmp/bits2" 2>&1
 check "operations have the same bits twice" cmp "$tmp/bits1" "$tmp/bits2"
+echo "        $(sed -n 2p "$tmp/bits1")"
+if grep -q sm_90 "$tmp/bits1"; then
+    check "attention by wgmma is used: it agrees with that by mma" grep -o 'attention by wgmma' "$tmp/bits1"
+    for attn in mma wgmma; do
+        check "operations, attention by $attn" env KERN_ATTN=$attn "$B/tests/gpu/ops_test" --seed 1
+    done
+    if command -v cuobjdump > "$tmp/where" && command -v python3 > "$tmp/where"; then
+        check "machine code of attention" python3 tests/gpu/hgmma.py "$B"/obj/kernels/cuda/attn90*.cu.o
+    else
+        echo "not run: a look at the machine code, which needs cuobjdump and python3"
+    fi
+fi
 if command -v compute-sanitizer > "$tmp/where"; then
     for tool in memcheck racecheck initcheck synccheck; do
         check "compute-sanitizer $tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \

@@ -242,14 +242,15 @@ static void scenes_of_calls(void **state)
  * is marked as a half value is counted. */
 
 static struct {
-    size_t layers, x16, y16, dy16, dx16, norms, xsas, sums, qks, heads;
+    size_t layers, x16, y16, dy16, dx16, norms, sums, qks, attns, xsas, heads;
+    void (*attn_fwd)(struct kern *k, const struct kern_attn *a);
+    void (*attn_bwd)(struct kern *k, const struct kern_attn *a);
 } used;
 
 static void linear_train(struct kern *k, const struct kern_linear *a)
 {
     used.x16 += a->x16;
     used.y16 += a->y16;
-    assert_true(a->act || !a->y16);
     if (a->act)
         k->linear_act_fwd(k, a->y, a->f, a->x, a->w, a->rows, a->n_out, a->n_in, a->slope);
     else
@@ -264,7 +265,7 @@ static void linear_bwd(struct kern *k, const struct kern_linear *a)
     used.layers++;
     used.dy16 += a->dy16;
     used.dx16 += a->dx16;
-    assert_true((a->f != NULL) == a->act && !(a->dx16 && a->add));
+    assert_true((a->f != NULL) == a->act && (!a->act || a->y16 == a->dy16));
     memcpy(dy, a->dy, a->rows * a->n_out * sizeof *dy);
     if (a->f)
         k->mul(k, dy, dy, a->f, a->rows * a->n_out);
@@ -275,9 +276,45 @@ static void linear_bwd(struct kern *k, const struct kern_linear *a)
 
 static void combine_half(struct kern *k, const struct kern_combine *a)
 {
-    used.norms++;
-    assert_true(a->y && a->n);
+    used.norms += a->n16;
+    assert_true(a->y != a->x0 && (a->y || !a->y16) && !(a->n && a->y16));
+    assert_true((a->n || !a->n16) && (a->x1 || !a->x1_16));
     k->combine_fwd(k, a);
+}
+
+static void combine_bwd_half(struct kern *k, const struct kern_combine *a)
+{
+    used.sums += a->dx1_16;
+    assert_true(a->dn || !a->dn16);
+    if (a->dx1_16)
+        assert_true(a->x1_16 && a->dx1 && !a->add1 && a->dx1 != a->dx0 && a->dx1 != a->dy);
+    k->combine_bwd(k, a);
+}
+
+static void qk_half(struct kern *k, const struct kern_qk *a)
+{
+    assert_true(kern_half_heads(a->head_dim, a->rope_dims));
+    k->qk_fwd(k, a);
+}
+
+static void qk_bwd_half(struct kern *k, const struct kern_qk *a)
+{
+    used.qks++;
+    assert_true(a->dx != a->dy);
+    k->qk_bwd(k, a);
+}
+
+static void attn_fwd(struct kern *k, const struct kern_attn *a)
+{
+    assert_true(a->half == a->half_o && a->half == a->half_dqk && (a->half || !a->half_dv));
+    used.attn_fwd(k, a);
+}
+
+static void attn_bwd(struct kern *k, const struct kern_attn *a)
+{
+    used.attns += a->half;
+    assert_true(a->half == a->half_o && a->half == a->half_dqk && (a->half || !a->half_dv));
+    used.attn_bwd(k, a);
 }
 
 static void xsa_half(struct kern *k, const struct kern_xsa *a)
@@ -286,17 +323,10 @@ static void xsa_half(struct kern *k, const struct kern_xsa *a)
     k->xsa_fwd(k, a);
 }
 
-static void combine_bwd_half(struct kern *k, const struct kern_combine *a)
+static void xsa_bwd_half(struct kern *k, const struct kern_xsa *a)
 {
-    used.sums++;
-    assert_true(a->dx1 && !a->add1 && a->dx0 != a->dx1);
-    k->combine_bwd(k, a);
-}
-
-static void qk_bwd_half(struct kern *k, const struct kern_qk *a)
-{
-    used.qks++;
-    k->qk_bwd(k, a);
+    assert_true(a->do_ != a->dy);
+    k->xsa_bwd(k, a);
 }
 
 static void head_train(struct kern *k, const struct kern_head *a)
@@ -306,19 +336,31 @@ static void head_train(struct kern *k, const struct kern_head *a)
     k->head_bwd(k, a);
 }
 
-/* A block has six matrices. Two norms are read by them alone, one by three of them, and so is what
- * comes out of XSA and of the activation. Of the matrices' results four have a gradient that is a
- * half value: q and k from the norm, those of the two that are added to the stream; and that of the
- * activation. */
+/*
+ * A block has six matrices: q, k, v, proj, up, down. Half values are, per block,
+ *   with heads of any shape: both norms with their gradients (read and written by q, k, v, up),
+ * what proj and down add to the stream (x1, dx1: sums), and the activation's result (up, down);
+ *   with heads of 16 besides: all between q, k, v and proj, of v's gradient all but what comes
+ *   through a value embedding.
+ * The first norm of all, of the embedding, and the last, the head's, are not.
+ */
+#define HEADS16 "MODEL_DIM=64\nNUM_HEADS=4\nNUM_KV_HEADS=2\nROPE_DIMS=16\n"
 static const struct {
     const char *settings;
-    size_t layers, norms, xsas, x16, y16, sums, qks;
+    size_t layers, x16, y16, dy16, dx16, norms, sums, qks, attns, xsas;
 } models[] = {
-    {"", 18, 6, 0, 3 * 5, 3, 6, 6},
-    {"XSA_LAST_N=1\nNUM_LAYERS=1", 6, 2, 1, 6, 1, 2, 2},
-    {"XSA_LAST_N=3\nBIGRAM_VOCAB_SIZE=16\nBIGRAM_DIM=8\nSMEAR_GATE=1", 19, 6, 3, 18, 3, 7, 6},
-    {"PARALLEL_LANES=merge\nPARALLEL_START_LAYER=1", 18, 6, 0, 15, 3, 6, 6},
-    {"RECUR_LAYERS=1", 24, 8, 0, 20, 4, 8, 8},
+    {"", 18, 15, 9, 9, 15, 6, 6, 0, 0, 0},
+    {"XSA_LAST_N=1", 18, 15, 9, 9, 15, 6, 6, 0, 0, 0},
+    {"MODEL_DIM=28\nNUM_HEADS=2\nNUM_KV_HEADS=1", 18, 15, 9, 9, 15, 6, 6, 0, 0, 0},
+    {HEADS16, 18, 18, 18, 18, 18, 6, 6, 6, 3, 0},
+    {HEADS16 "XSA_LAST_N=1\nNUM_LAYERS=1", 6, 6, 6, 6, 6, 2, 2, 2, 1, 1},
+    {HEADS16 "XSA_LAST_N=3\nBIGRAM_VOCAB_SIZE=16\nBIGRAM_DIM=8\nSMEAR_GATE=1", 19, 18, 19, 19, 18,
+     6, 7, 6, 3, 3},
+    {HEADS16 "XSA_LAST_N=2\nVE_ENABLED=1\nVE_DIM=8\nVE_LAYERS=1,2", 19, 18, 17, 16, 18, 6, 6, 6, 3,
+     2},
+    {HEADS16 "PARALLEL_LANES=merge\nPARALLEL_START_LAYER=1", 18, 18, 18, 18, 18, 6, 6, 6, 3, 0},
+    {HEADS16 "PARALLEL_LANES=cross\nPARALLEL_START_LAYER=1", 18, 18, 18, 14, 18, 6, 2, 6, 3, 0},
+    {HEADS16 "RECUR_LAYERS=1\nSKIP_GATES_ENABLED=1", 24, 24, 24, 24, 24, 8, 8, 8, 4, 0},
 };
 
 static void one_model(size_t c)
@@ -331,14 +373,20 @@ static void one_model(size_t c)
     uint16_t *tok = tiny_tokens(&t, ROWS, 9);
     tiny_plan(&t, &g, BATCH, LEN, 0, true);
     double sum = by_hand(&g, t.params, want, 1, tok);
+    memset(&used, 0, sizeof used);
+    used.attn_fwd = t.k->attn_fwd;
+    used.attn_bwd = t.k->attn_bwd;
+    t.k->attn_fwd = attn_fwd;
+    t.k->attn_bwd = attn_bwd;
     t.k->linear_train = linear_train;
     t.k->linear_bwd = linear_bwd;
     t.k->combine_half = combine_half;
     t.k->combine_bwd_half = combine_bwd_half;
+    t.k->qk_half = qk_half;
     t.k->qk_bwd_half = qk_bwd_half;
     t.k->xsa_half = xsa_half;
+    t.k->xsa_bwd_half = xsa_bwd_half;
     t.k->head_train = head_train;
-    memset(&used, 0, sizeof used);
     for (int run = 0; run < 3; run++) { /* graph_train, the same with a tap, and not graph_train */
         g.tap = run == 1 ? no_tap : NULL;
         g.tap_ctx = &taps;
@@ -352,14 +400,15 @@ static void one_model(size_t c)
             fail_msg("\"%s\", run %d: loss %.17g, expected %.17g", models[c].settings, run, *loss,
                      sum);
     }
-    if (used.layers != models[c].layers || used.norms != models[c].norms || used.heads != 1 ||
-        used.xsas != models[c].xsas || used.x16 != models[c].x16 || used.y16 != models[c].y16 ||
-        used.sums != models[c].sums || used.qks != models[c].qks || used.dx16 != used.y16 ||
-        used.dy16 != used.sums + used.qks + used.dx16 || taps != used.layers)
-        fail_msg("\"%s\": %zu layers, %zu norms, %zu XSA, x16 %zu, y16 %zu, dy16 %zu, dx16 %zu, "
-                 "%zu sums, %zu qk, %zu heads, %zu taps",
-                 models[c].settings, used.layers, used.norms, used.xsas, used.x16, used.y16,
-                 used.dy16, used.dx16, used.sums, used.qks, used.heads, taps);
+    if (used.layers != models[c].layers || used.x16 != models[c].x16 || used.y16 != models[c].y16 ||
+        used.dy16 != models[c].dy16 || used.dx16 != models[c].dx16 ||
+        used.norms != models[c].norms || used.sums != models[c].sums || used.qks != models[c].qks ||
+        used.attns != models[c].attns || used.xsas != models[c].xsas || used.heads != 1 ||
+        taps != used.layers)
+        fail_msg("\"%s\": %zu layers, x16 %zu, y16 %zu, dy16 %zu, dx16 %zu, %zu norms, %zu sums, "
+                 "%zu qk, %zu attentions, %zu XSA, %zu heads, %zu taps",
+                 models[c].settings, used.layers, used.x16, used.y16, used.dy16, used.dx16,
+                 used.norms, used.sums, used.qks, used.attns, used.xsas, used.heads, taps);
     graph_free(&g);
     free(tok);
     t.k->free(t.k, want);

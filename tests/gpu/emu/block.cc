@@ -18,6 +18,8 @@ struct dim3 blockDim, gridDim;
 namespace emu
 {
 
+struct watch watch;
+
 enum state { READY, AT_BARRIER, IN_WARP, DONE };
 
 struct fiber {
@@ -90,6 +92,8 @@ static void wait_as(enum state state, const char *file, int line)
 static void thread_main()
 {
     running->call(arguments);
+    if (watch.leave)
+        watch.leave();
     wait_as(DONE, NULL, 0);
     abort();
 }
@@ -212,6 +216,8 @@ static bool open_barrier()
         barrier_true += f.value;
         apart = apart || f.file != fibers[0].file || f.line != fibers[0].line;
     }
+    if (at[DONE] + at[AT_BARRIER] == threads && watch.meet)
+        watch.meet();
     if (at[DONE] == threads)
         return false;
     if (at[IN_WARP])
@@ -229,6 +235,7 @@ static bool open_barrier()
 static void run_block()
 {
     here.block_start = ++here.now;
+    watch = {};
     for (unsigned i = 0; i < threads; i++)
         begin_fiber(i);
     unsigned warps = (threads + WARP - 1) / WARP;

@@ -62,7 +62,7 @@ const char *cudaGetErrorString(cudaError_t e);
 cudaError_t cudaGetLastError();
 cudaError_t cudaPeekAtLastError();
 
-/* ---- devices: one, of the size that memory.cc has, sm_80 ---- */
+/* ---- devices: one, of the size that memory.cc has, of the kind that EMU_CARD says ---- */
 
 struct cudaDeviceProp {
     char name[256];

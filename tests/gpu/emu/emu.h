@@ -5,6 +5,8 @@
  *   memory.cc   device and shared memory, and every check of an access
  *   block.cc    threads of a block as fibers; barriers, warps, launches
  *   warp.cc     what the lanes of a warp do together: shuffles, votes, mma, ldmatrix
+ *   copy.cc     copies into shared memory while threads go on, and what wgmma may read
+ *   wgmma.cc    products of a warpgroup while threads go on
  *   runtime.cc  streams, events, graphs, copies: the CUDA runtime's functions
  *   lt.cc       cuBLASLt's functions, by plain loops
  *   nccl.cc     NCCL's, for processes with a card each
@@ -34,9 +36,10 @@ namespace emu
 {
 
 constexpr unsigned WARP = 32, MAX_THREADS = 1024 /* of a block */;
-constexpr size_t SHARED_PLAIN = 48 << 10; /* bytes that a launch may have without asking */
-constexpr size_t SHARED_MOST = 227 << 10; /* and with cudaFuncSetAttribute: sm_90 */
-constexpr size_t STACK = 128 << 10;       /* bytes of a thread's stack */
+constexpr size_t SHARED_PLAIN = 48 << 10;    /* bytes that a launch may have without asking */
+constexpr size_t SHARED_MOST = 227 << 10;    /* and with cudaFuncSetAttribute: sm_90 */
+constexpr size_t SHARED_MOST_80 = 163 << 10; /* the same of sm_80 */
+constexpr size_t STACK = 128 << 10;          /* bytes of a thread's stack */
 
 /* A launch. call(args) is one thread's work. */
 struct launch {
@@ -72,6 +75,9 @@ extern struct here here;
 size_t sample();
 enum : size_t { SAMPLE_WHOLE = 1 << 20 /* bytes that are still copied and filled */ };
 
+bool eager(); /* EMU_STREAM=eager: what may be early or late is early */
+int card();   /* EMU_CARD: ten times the compute capability, 80 or (without) 90 */
+
 /* ---- memory.cc ---- */
 
 void *mem_alloc(size_t bytes);         /* on a multiple of 256; NULL when there is none left */
@@ -90,6 +96,8 @@ void mem_access(const void *p, size_t bytes, enum access how, const void *pc);
 
 /* The same, for `thread` of the block instead of the one that runs. */
 void mem_access_by(unsigned thread, const void *p, size_t bytes, enum access how, const void *pc);
+
+unsigned mem_writer(const void *p); /* thread that last wrote 2 bytes of dynamic shared memory */
 
 void *mem_shared();                /* dynamic shared memory */
 bool mem_in_shared(const void *p); /* of either kind */
@@ -111,6 +119,29 @@ typedef void meeting(void *lane[WARP], const char *file, int line);
 void meet(meeting *op, unsigned mask, void *mine, const char *file, int line);
 
 unsigned lane_thread(unsigned lane); /* thread of a lane of the warp that meets */
+
+/* What copy.cc has to see of a block that has work under way; NULL until there is any. */
+struct watch {
+    void (*access)(unsigned thread, const void *p, size_t bytes, enum access how, const void *pc);
+    void (*leave)(); /* the thread that runs returns */
+    void (*meet)();  /* all threads of the block are at a barrier, or have returned */
+};
+extern struct watch watch; /* access: of dynamic shared memory */
+
+/* ---- copy.cc ---- */
+
+void async_begin(); /* before every instruction that copy.cc and wgmma.cc have */
+
+/* The thread that runs begins, or has ended, to read 16 bytes of dynamic shared memory for a
+ * product. Nobody may write them in between. */
+void async_read_begins(const void *p);
+void async_read_ends(const void *p);
+
+/* ---- wgmma.cc, for copy.cc: what `watch` says, and a new block ---- */
+
+void product_block();
+void product_leave();
+void product_meet();
 
 /* ---- runtime.cc ---- */
 

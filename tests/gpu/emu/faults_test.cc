@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 extern "C" {
 #include <setjmp.h>
@@ -104,6 +104,20 @@ __global__ static void two_barriers(float *p)
     p[threadIdx.x] = 0;
 }
 
+/* All threads meet, at two places, or ask for half of them. */
+__global__ static void meet_anywhere(float *p, bool half)
+{
+    __shared__ float s[N];
+    s[threadIdx.x] = 1;
+    if (half)
+        barrier_anywhere<N / 2>();
+    else if (threadIdx.x < 32)
+        barrier_anywhere<N>();
+    else
+        barrier_anywhere<N>();
+    p[threadIdx.x] = s[N - 1 - threadIdx.x];
+}
+
 __global__ static void half_a_warp(float *p)
 {
     if (threadIdx.x < 16)
@@ -144,6 +158,134 @@ __global__ static void matrix_off(float *p)
     p[threadIdx.x] = (float)r[0];
 }
 
+/* ---- copies and products that are under way ---- */
+
+enum { SIDE = 64, TILE = SIDE * SIDE /* numbers */, ZERO_ROWS = 3 };
+
+/* What `slips` leaves out or does too early. */
+enum slip {
+    NONE,
+    NO_COPY_WAIT,
+    NO_COMMIT,
+    READ_COPY,
+    COPY_OFF,
+    NO_PUBLISH,
+    PUBLISH_LATE,
+    NO_BARRIER,
+    NO_BEGIN,
+    D_CHANGED,
+    A_CHANGED,
+    A_UNDER_WAY,
+    D_UNDER_WAY,
+    D_EARLY,
+    TILE_UNDER_WAY,
+    TILE_COPIED_OVER,
+    NO_WAIT,
+    NO_DONE,
+    NO_SECOND_BEGIN,
+    PRODUCT_LEFT,
+    COPY_LEFT,
+    OTHER_TILE,
+    OTHER_LINE,
+    THREE_WARPS,
+    TILE_OFF,
+    ROW_OFF,
+    COLUMN_OFF,
+    TILE_FAR,
+    HALF_A_GROUP,
+    LEFT_HELD, /* not wrong: x from registers also without acc */
+};
+
+/* out[64][64] = x[64][64] y^T, or x y with x from registers (acc); x's last rows count as zeros. */
+__global__ static void slips(float *out, const __nv_bfloat16 *x, const __nv_bfloat16 *y, bool acc,
+                             enum slip slip)
+{
+    CUDA_DYNAMIC_SHARED(char, raw);
+    __nv_bfloat16 *s = (__nv_bfloat16 *)(((uintptr_t)raw + 1023) / 1024 * 1024), *t = s + TILE;
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, r0 = warp % 4 * 16 + lane / 4;
+    for (int i = (int)threadIdx.x; i < TILE / 8; i += (int)blockDim.x) {
+        int at = wgmma_place(i / 8, i % 8);
+        copy16(s + at, x + 8 * i, i / 8 < SIDE - ZERO_ROWS);
+        copy_commit();
+        copy16(t + at + (slip == COPY_OFF), y + 8 * i, true);
+        if (slip != NO_COMMIT)
+            copy_commit();
+    }
+    if (slip == READ_COPY)
+        out[threadIdx.x] = __bfloat162float(s[wgmma_place((int)threadIdx.x / 8, lane % 8)]);
+    if (slip != NO_COPY_WAIT)
+        copy_wait<0>();
+    if (slip != NO_PUBLISH && !(slip == PUBLISH_LATE && warp == 0))
+        copy_publish();
+    if (slip != NO_BARRIER)
+        __syncthreads();
+    if (slip == PUBLISH_LATE && warp == 0)
+        copy_publish();
+    if (slip == THREE_WARPS && warp == 3)
+        return;
+
+    float d[8][4] = {};
+    unsigned a[4][4];
+    for (int k = 0; k < 4; k++)
+        for (int i = 0; i < 4; i++) {
+            int r = r0 + i % 2 * 8, c = k * 16 + lane % 4 * 2 + i / 2 * 8;
+            unsigned low = x[r * SIDE + c].bits, high = x[r * SIDE + c + 1].bits;
+            a[k][i] = r < SIDE - ZERO_ROWS ? low | high << 16 : 0;
+        }
+    if (slip != NO_BEGIN)
+        wgmma_begin();
+    if (slip == D_CHANGED)
+        d[0][0] = 1;
+    if (slip == A_CHANGED)
+        a[0][0]++;
+    wgmma_tile left = wgmma_of(s + (slip == TILE_OFF) * 8), right = wgmma_of(t);
+    if (slip == ROW_OFF)
+        left = wgmma_cols(left, SIDE);
+    if (slip == COLUMN_OFF)
+        left = wgmma_cols(left, 8);
+    if (slip == TILE_FAR)
+        right = wgmma_rows(right, 2048);
+    if (slip == OTHER_TILE && warp == 2)
+        right = left;
+    if (slip == OTHER_LINE && warp == 1)
+        wgmma_begin();
+    for (int k = 0; k < 4; k++) {
+        if (acc)
+            wgmma_acc(d, a[k], wgmma_rows(right, 16 * k));
+        else if (slip == LEFT_HELD)
+            wgmma_ntr(d, a[k], wgmma_cols(right, 16 * k), k > 0);
+        else
+            wgmma_nt(d, wgmma_cols(left, slip == COLUMN_OFF ? 48 : 16 * k),
+                     wgmma_cols(right, 16 * k), k > 0);
+        if (k % 2)
+            wgmma_commit();
+    }
+    if (slip == A_UNDER_WAY)
+        a[3][0]++;
+    if (slip == D_UNDER_WAY)
+        d[7][3] = 0;
+    wgmma_wait<1>();
+    if (slip == D_EARLY)
+        wgmma_done(d);
+    if (slip == TILE_UNDER_WAY)
+        t[wgmma_place(0, 7) + (int)threadIdx.x % 8] = x[0];
+    if (slip == TILE_COPIED_OVER)
+        copy16(t + TILE / 2 + threadIdx.x * 8, x, true);
+    if (slip == PRODUCT_LEFT)
+        return;
+    if (slip == COPY_LEFT && threadIdx.x == 0)
+        copy16(t + TILE, x, true);
+    if (slip != NO_WAIT)
+        wgmma_wait<0>();
+    if (slip != NO_DONE)
+        wgmma_done(d);
+    if (slip == NO_SECOND_BEGIN)
+        wgmma_nt(d, left, right, false);
+    for (int n = 0; n < 8 && warp < 4; n++)
+        for (int i = 0; i < 4; i++)
+            out[(r0 + i / 2 * 8) * SIDE + 8 * n + lane % 4 * 2 + i % 2] = d[n][i];
+}
+
 /* ---- cases: what the host does ---- */
 
 static void launch_ok(cudaError_t wanted)
@@ -159,6 +301,7 @@ static void sound()
     CUDA_LAUNCH(neighbours, 1, N, 0, stream, x, true);
     CUDA_LAUNCH(neighbours_of_warp, 1, 32, 0, stream, x, true);
     CUDA_LAUNCH(overwrite, 1, N, 0, stream, x, true);
+    CUDA_LAUNCH(meet_anywhere, 1, N, 0, stream, x, false);
     CUDA_LAUNCH(shared_end, 1, N, N * 4, stream, x);
     CUDA_LAUNCH(read_wide, 1, 1, 0, stream, x, 4);
     launch_ok(cudaSuccess);
@@ -250,6 +393,61 @@ static void impatient()
         abort();
 }
 
+/* Random numbers from -1 to 1 on the device; host[TILE] gets them too. */
+static __nv_bfloat16 *random_tile(float *host)
+{
+    static __nv_bfloat16 half[TILE];
+    __nv_bfloat16 *p;
+    for (int i = 0; i < TILE; i++) {
+        half[i] = __float2bfloat16_rn((float)rand() / (float)RAND_MAX * 2 - 1);
+        host[i] = __bfloat162float(half[i]);
+    }
+    cudaMalloc(&p, sizeof half);
+    cudaMemcpy(p, half, sizeof half, cudaMemcpyHostToDevice);
+    return p;
+}
+
+static void slipping(bool acc, enum slip slip)
+{
+    static float a[TILE], b[TILE], c[TILE];
+    float *out;
+    cudaFuncSetAttribute(slips, cudaFuncAttributeMaxDynamicSharedMemorySize, 5 * TILE);
+    cudaMalloc(&out, sizeof c);
+    CUDA_LAUNCH(slips, 1, slip == HALF_A_GROUP ? 64 : 256, 5 * TILE, stream, out, random_tile(a),
+                random_tile(b), acc, slip);
+    launch_ok(cudaSuccess);
+    cudaStreamSynchronize(stream);
+    cudaMemcpy(c, out, sizeof c, cudaMemcpyDeviceToHost);
+    for (int i = 0; i < TILE; i++) {
+        double sum = 0;
+        for (int k = 0; k < SIDE && i < (SIDE - ZERO_ROWS) * SIDE; k++)
+            sum += (double)a[i / SIDE * SIDE + k] *
+                   (double)(acc ? b[k * SIDE + i % SIDE] : b[i % SIDE * SIDE + k]);
+        if (!(fabs(sum - (double)c[i]) <= 1e-4)) {
+            fprintf(stderr, "%s, row %d, column %d: %g instead of %g\n", acc ? "acc" : "nt",
+                    i / SIDE, i % SIDE, (double)c[i], sum);
+            abort();
+        }
+    }
+}
+
+static void products()
+{
+    for (int how = 0; how < 12; how++) {
+        setenv("EMU_ORDER", how & 1 ? "down" : "up", 1);
+        setenv("EMU_STREAM", how & 2 ? "eager" : "late", 1);
+        slipping(how & 4, how & 8 ? LEFT_HELD : NONE);
+    }
+}
+
+static void old_card()
+{
+    setenv("EMU_CARD", "80", 1);
+    slipping(false, NONE);
+}
+
+#define SLIP(acc, slip) [] { slipping(acc, slip); }
+
 #define ONE(kernel, threads, shared, ...)                                                          \
     [] { CUDA_LAUNCH(kernel, 1, threads, shared, stream, x, ##__VA_ARGS__); }
 
@@ -279,11 +477,42 @@ static const struct {
      "another block of this launch has written"},
     {"returns before a barrier", ONE(return_early, N, 0), "for threads that have returned"},
     {"two barriers", ONE(two_barriers, N, 0), "at different barriers"},
+    {"a barrier for half the block", ONE(meet_anywhere, N, 0, true), "for all threads of a block"},
     {"half a warp", ONE(half_a_warp, 32, 0), "a mask names a lane that has returned"},
     {"not in the mask", ONE(wrong_mask, 32, 0), "not in the mask"},
     {"shared, not written", ONE(shared_unwritten, N, 0), "shared memory that nobody has written"},
     {"shared, behind the end", ONE(shared_end, N, 4 * (N - 1)), "dynamic shared memory"},
     {"ldmatrix off", ONE(matrix_off, 32, 1024), "ldmatrix at"},
+    {"products", products, NULL},
+    {"a copy, not waited for", SLIP(false, NO_COPY_WAIT), "to which a copy of thread"},
+    {"a copy in no group", SLIP(false, NO_COMMIT), "to which a copy of thread"},
+    {"a copy, read early", SLIP(false, READ_COPY), "race: read of shared memory"},
+    {"a copy off", SLIP(false, COPY_OFF), "not both aligned to 16"},
+    {"not published", SLIP(true, NO_PUBLISH), "without copy_publish since"},
+    {"published too late", SLIP(false, PUBLISH_LATE), "without a barrier since"},
+    {"copies without a barrier", SLIP(false, NO_BARRIER), "race: read of shared memory"},
+    {"no wgmma_begin", SLIP(false, NO_BEGIN), "before the first wgmma_begin"},
+    {"d changed", SLIP(false, D_CHANGED), "d of a product has changed since wgmma_begin"},
+    {"a changed", SLIP(true, A_CHANGED), "a of a product has changed since wgmma_begin"},
+    {"a changed too early", SLIP(true, A_UNDER_WAY), "a has changed while a product"},
+    {"d changed too early", SLIP(true, D_UNDER_WAY), "d has changed before wgmma_wait"},
+    {"d wanted too early", SLIP(true, D_EARLY), "wgmma_done before wgmma_wait"},
+    {"a tile changed too early", SLIP(false, TILE_UNDER_WAY), "which a product under way reads"},
+    {"a tile copied over", SLIP(true, TILE_COPIED_OVER), "which a product under way reads"},
+    {"products not waited for", SLIP(true, NO_WAIT), "wgmma_done before wgmma_wait"},
+    {"no wgmma_done", SLIP(true, NO_DONE), "nan instead of"},
+    {"no second wgmma_begin", SLIP(false, NO_SECOND_BEGIN), "without wgmma_begin since"},
+    {"products left behind", SLIP(true, PRODUCT_LEFT), "has not waited for its products"},
+    {"copies left behind", SLIP(false, COPY_LEFT), "has not waited for its copies"},
+    {"warps with other tiles", SLIP(true, OTHER_TILE), "operands differ between warps"},
+    {"warps apart", SLIP(true, OTHER_LINE), "comes to wgmma_begin where another"},
+    {"three warps", SLIP(false, THREE_WARPS), "has not come to wgmma_begin"},
+    {"a tile off", SLIP(false, TILE_OFF), "is not on a multiple of 1024"},
+    {"a row off", SLIP(false, ROW_OFF), "first row is 128 bytes behind"},
+    {"columns off", SLIP(false, COLUMN_OFF), "begin at column 56"},
+    {"a tile beyond shared memory", SLIP(true, TILE_FAR), "bits that mean nothing"},
+    {"half a warpgroup", SLIP(true, HALF_A_GROUP), "a warpgroup of less than four warps"},
+    {"an older card", old_card, "on a card of compute capability 8.0"},
 };
 
 static void child(void (*make)(), int out)

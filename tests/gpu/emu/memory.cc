@@ -65,6 +65,18 @@ size_t sample()
     return n;
 }
 
+bool eager()
+{
+    const char *how = getenv("EMU_STREAM");
+    return how && !strcmp(how, "eager");
+}
+
+int card()
+{
+    const char *which = getenv("EMU_CARD");
+    return which && !strcmp(which, "80") ? 80 : 90;
+}
+
 static void *reserve(size_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
@@ -145,6 +157,11 @@ void *mem_shared()
 bool mem_in_shared(const void *p)
 {
     return inside(dynamic, (uintptr_t)p) || inside(fixed, (uintptr_t)p);
+}
+
+unsigned mem_writer(const void *p)
+{
+    return dynamic.cells[((uintptr_t)p - dynamic.at) / 2].writer;
 }
 
 bool mem_is_device(const void *p)
@@ -409,6 +426,8 @@ void mem_access_by(unsigned me, const void *p, size_t bytes, enum access how, co
     if (z == &dynamic && (a - z->at > here.shared || bytes > here.shared - (a - z->at)))
         fault(pc, "%s of %zu bytes at byte %zu of %zu bytes of dynamic shared memory", name_of(how),
               bytes, a - z->at, here.shared);
+    if (z == &dynamic && watch.access)
+        watch.access(me, p, bytes, how, pc);
     struct cell *c = z->cells + (a - z->at) / 2, *end = z->cells + (a - z->at + bytes + 1) / 2;
     for (size_t i = 0; c + i < end; i++) {
         bool init = z == &device ? c[i].init : c[i].write >= here.block_start;

@@ -24,7 +24,9 @@ run "operations beside the CPU" up "$B/emu/ops_test" --small --seed 4
 run "the same backwards, streams at once" down \
     env EMU_ORDER=down EMU_STREAM=eager "$B/emu/ops_test" --small --seed 4
 run "the same bits" same diff "$tmp/up" "$tmp/down"
-run "operations without cuBLASLt" none env EMU_LT=none "$B/emu/ops_test" --small --seed 5
+run "attention for sm_90a is used" used grep "attention by wgmma" "$tmp/up"
+run "operations on sm_80, without cuBLASLt" none \
+    env EMU_CARD=80 EMU_LT=none "$B/emu/ops_test" --small --seed 5
 run "training and scoring" train "$B/emu/train_test"
 run "launches and memory at full size" full "$B/emu/full_test"
 if [ -d "$FIXTURES" ]; then

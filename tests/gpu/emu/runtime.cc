@@ -89,10 +89,10 @@ static void drain_all()
     drain(&null_stream);
 }
 
-static bool eager()
+/* Bytes of shared memory that a block may ask for. */
+static size_t shared_most()
 {
-    const char *how = getenv("EMU_STREAM");
-    return how && !strcmp(how, "eager");
+    return emu::card() == 80 ? emu::SHARED_MOST_80 : emu::SHARED_MOST;
 }
 
 static void put(stream *s, work w)
@@ -102,7 +102,7 @@ static void put(stream *s, work w)
         return;
     }
     s->queue.push_back(std::move(w));
-    if (eager() || s->queue.size() > QUEUE)
+    if (emu::eager() || s->queue.size() > QUEUE)
         drain(s);
 }
 
@@ -176,10 +176,10 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int device)
 {
     *prop = {};
     strcpy(prop->name, "emulated");
-    prop->major = 8;
+    prop->major = emu::card() / 10;
     prop->multiProcessorCount = 4;
     prop->totalGlobalMem = (size_t)8 << 30;
-    prop->sharedMemPerBlockOptin = emu::SHARED_MOST;
+    prop->sharedMemPerBlockOptin = shared_most();
     prop->l2CacheSize = 1 << 20;
     return cudaSetDevice(device);
 }
@@ -187,9 +187,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int device)
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attr, int device)
 {
     *value = attr == cudaDevAttrMultiProcessorCount      ? 4
-             : attr == cudaDevAttrComputeCapabilityMajor ? 8
+             : attr == cudaDevAttrComputeCapabilityMajor ? emu::card() / 10
              : attr == cudaDevAttrComputeCapabilityMinor ? 0
-                                                         : (int)emu::SHARED_MOST;
+                                                         : (int)shared_most();
     return cudaSetDevice(device);
 }
 
@@ -203,7 +203,7 @@ cudaError_t cudaDeviceSynchronize()
 
 cudaError_t emu_func_shared(const void *kernel, int bytes)
 {
-    if (bytes < 0 || (size_t)bytes > emu::SHARED_MOST)
+    if (bytes < 0 || (size_t)bytes > shared_most())
         return failed(cudaErrorInvalidValue);
     shared_asked[kernel] = (size_t)bytes;
     return cudaSuccess;
@@ -534,7 +534,7 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpy
         put(in, [=] { copy(dst, staged.get(), bytes); });
         return cudaSuccess;
     }
-    if (!in->capture && to_host && is_pinned(dst) && !eager())
+    if (!in->capture && to_host && is_pinned(dst) && !emu::eager())
         memset(dst, 0xff, bytes);
     put(in, [=] { copy(dst, src, bytes); });
     if (!in->capture && to_host && !is_pinned(dst))

@@ -34,6 +34,12 @@ static const struct {
       "GRAD_CLIP_NORM=0.3",
       NULL}},
     {"lanes", {"PARALLEL_LANES=merge", "PARALLEL_START_LAYER=1", NULL}},
+    {"heads of 64",
+     {"MODEL_DIM=128", "NUM_HEADS=2", "NUM_KV_HEADS=1", "XSA_LAST_N=1", "TRAIN_SEQ_LEN=80",
+      "MICRO_BATCH_TOKENS=80", "TRAIN_BATCH_TOKENS=160", NULL}},
+    {"heads whose q, k and v are half values",
+     {"MODEL_DIM=64", "NUM_HEADS=4", "NUM_KV_HEADS=2", "ROPE_DIMS=16", "XSA_LAST_N=1",
+      "VE_ENABLED=1", "VE_LAYERS=1", "VE_DIM=8", NULL}},
 };
 
 static struct train_result on(struct toy_train *t, const char *device, const char *name)
@@ -64,7 +70,7 @@ static void training(void **state)
         struct toy_train t;
         toy_begin(&t, runs[i].set);
         toy_set(&t.r, "ITERATIONS=4");
-        toy_set(&t.r, "VAL_MAX_TOKENS=64");
+        toy_set(&t.r, "VAL_MAX_TOKENS=80");
         struct train_result cpu = on(&t, "cpu", "cpu"), card = on(&t, "cuda", "one");
         backwards(true);
         on(&t, "cuda", "two");

@@ -1,0 +1,237 @@
+/*
+ * heads.cu - heads in a step of training: QK norm with RoPE, and XSA, of half values (kernels.h).
+ * The formulas are those of rows.cu, which has what scoring needs and every shape.
+ *
+ * Bound by memory: a lane has 8 numbers of a head (16 bytes), each is read once.
+ */
+#include "kernels/cuda/half.cuh"
+
+enum { THREADS = 256, EIGHT = 8 };
+
+/* The sum over `lanes` neighbouring lanes, a power of two, in each of them. */
+static __device__ inline float lanes_sum(float x, unsigned lanes)
+{
+    for (unsigned h = lanes / 2; h; h /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, (int)h);
+    return x;
+}
+
+/* ---- QK norm, RoPE, gain: a head by head_dim / 8 lanes ---- */
+
+/* 32 bits where there are divisions, which would take longer than the memory otherwise. */
+struct qk_lane {
+    size_t at, angle;      /* this lane's first number, its first angle */
+    unsigned unit, head;   /* the head among all, in its row */
+    unsigned i;            /* column in the head */
+    unsigned lanes, other; /* of a head; the lane with the other half of the turned pairs */
+    float sign;            /* of the other's part: +1 below, -1 above, 0 where nothing turns */
+    bool there;
+};
+
+static __device__ inline struct qk_lane qk_find(const struct kern_qk &a)
+{
+    struct qk_lane p;
+    unsigned thread = blockIdx.x * THREADS + threadIdx.x, lane = threadIdx.x % CUDA_WARP;
+    unsigned half = (unsigned)a.rope_dims / 2, row;
+    p.lanes = (unsigned)a.head_dim / EIGHT;
+    p.unit = thread >> (__ffs((int)p.lanes) - 1);
+    p.i = thread % CUDA_WARP % p.lanes * EIGHT;
+    p.at = (size_t)thread * EIGHT;
+    row = p.unit / (unsigned)a.heads;
+    p.head = p.unit - row * (unsigned)a.heads;
+    p.there = row < a.rows;
+    p.sign = p.i < half ? 1.0f : p.i < 2 * half ? -1.0f : 0.0f;
+    p.other = p.i < half ? lane + half / EIGHT : p.i < 2 * half ? lane - half / EIGHT : lane;
+    p.angle = (a.pos0 + row % (unsigned)a.t) * half + (p.i < half ? p.i : p.i - half);
+    return p;
+}
+
+/* u turned: c*u + sign*s*other. The way back has the other sign. */
+static __device__ inline some<EIGHT> turn(const struct kern_qk &a, const struct qk_lane &p,
+                                          const some<EIGHT> &u, float sign)
+{
+    some<EIGHT> r, c, s;
+    bool turns = p.there && sign != 0.0f;
+    if (turns) {
+        c = get<EIGHT>(a.cos, p.angle);
+        s = get<EIGHT>(a.sin, p.angle);
+    }
+#pragma unroll
+    for (int i = 0; i < EIGHT; i++) {
+        float other = __shfl_sync(0xffffffffu, u.v[i], (int)p.other);
+        r.v[i] = turns ? fmaf(u.v[i], c.v[i], sign * (other * s.v[i])) : u.v[i];
+    }
+    return r;
+}
+
+__global__ static void __launch_bounds__(THREADS) qk_kernel(const struct kern_qk a)
+{
+    struct qk_lane p = qk_find(a);
+    some<EIGHT> x = {};
+    float ss = 0;
+    if (p.there)
+        x = get<EIGHT>((const bf16 *)a.x, p.at);
+#pragma unroll
+    for (int i = 0; i < EIGHT; i++)
+        ss = fmaf(x.v[i], x.v[i], ss);
+    float rstd = 1.0f / sqrtf(lanes_sum(ss, p.lanes) / (float)a.head_dim + a.eps);
+#pragma unroll
+    for (int i = 0; i < EIGHT; i++)
+        x.v[i] *= rstd;
+    x = turn(a, p, x, p.sign);
+    if (!p.there)
+        return;
+    float gain = a.gain ? a.gain[p.head] : 1.0f;
+#pragma unroll
+    for (int i = 0; i < EIGHT; i++)
+        x.v[i] *= gain;
+    put((bf16 *)a.y, p.at, x);
+    if (p.i == 0)
+        a.rstd[p.unit] = rstd;
+}
+
+static unsigned qk_grid(const struct kern_qk *a)
+{
+    return cuda_blocks(a->rows * a->heads * (a->head_dim / EIGHT), THREADS);
+}
+
+static void qk_half(struct kern *k, const struct kern_qk *a)
+{
+    struct cuda *c = cuda_of(k);
+    if (a->rows == 0)
+        return;
+    CUDA_LAUNCH(qk_kernel, qk_grid(a), THREADS, 0, c->stream, *a);
+    cuda_launched(c, "qk_half");
+}
+
+/* e = R^T dy, s = sum of e*u, dx = gain*rstd * (e - u*(s/head_dim)); s[rows][heads] is dgain's. */
+__global__ static void __launch_bounds__(THREADS) qk_bwd_kernel(const struct kern_qk a, float *sums)
+{
+    struct qk_lane p = qk_find(a);
+    some<EIGHT> u = {}, e = {};
+    float rstd = 0, s = 0;
+    if (p.there) {
+        u = get<EIGHT>((const bf16 *)a.x, p.at);
+        e = get<EIGHT>((const bf16 *)a.dy, p.at);
+        rstd = a.rstd[p.unit];
+    }
+    e = turn(a, p, e, -p.sign);
+#pragma unroll
+    for (int i = 0; i < EIGHT; i++) {
+        u.v[i] *= rstd;
+        s = fmaf(e.v[i], u.v[i], s);
+    }
+    s = lanes_sum(s, p.lanes);
+    if (!p.there)
+        return;
+    float coef = -(s / (float)a.head_dim), g = a.gain ? a.gain[p.head] * rstd : rstd;
+#pragma unroll
+    for (int i = 0; i < EIGHT; i++)
+        e.v[i] = g * fmaf(coef, u.v[i], e.v[i]);
+    put((bf16 *)a.dx, p.at, e);
+    if (p.i == 0 && sums)
+        sums[p.unit] = s;
+}
+
+static void qk_bwd_half(struct kern *k, const struct kern_qk *a)
+{
+    struct cuda *c = cuda_of(k);
+    float *sums = NULL;
+    if (a->rows == 0 ||
+        (a->dgain && !(sums = cuda_temp<float>(c, a->rows * a->heads, "qk_bwd_half"))))
+        return;
+    CUDA_LAUNCH(qk_bwd_kernel, qk_grid(a), THREADS, 0, c->stream, *a, sums);
+    cuda_launched(c, "qk_bwd_half");
+    if (a->dgain)
+        cuda_colsum(c, a->dgain, sums, a->rows, a->heads, a->heads);
+    cuda_done(c, sums);
+}
+
+/* ---- XSA: a KV head of a row, and the heads that belong to it, by head_dim / 8 lanes ---- */
+
+#define XSA_MIN 1e-24f
+
+static __device__ inline float dot(const some<EIGHT> &x, const some<EIGHT> &y, unsigned lanes)
+{
+    float s = 0;
+#pragma unroll
+    for (int i = 0; i < EIGHT; i++)
+        s = fmaf(x.v[i], y.v[i], s);
+    return lanes_sum(s, lanes);
+}
+
+/* BWD: dv and do; else y. All lanes of a warp stay to the end, for the sums. */
+template <bool BWD>
+__global__ static void __launch_bounds__(THREADS) xsa_kernel(const struct kern_xsa a)
+{
+    unsigned lanes = (unsigned)a.head_dim / EIGHT;
+    size_t group = (unsigned)a.heads / (unsigned)a.kv_heads, i = threadIdx.x % lanes * EIGHT;
+    size_t unit = (blockIdx.x * THREADS + threadIdx.x) >> (__ffs((int)lanes) - 1);
+    bool there = unit < a.rows * a.kv_heads;
+    some<EIGHT> v = {}, o = {}, dy = {}, dv = {}, r;
+    if (there) {
+        v = get<EIGHT>((const bf16 *)a.v, unit * a.head_dim + i);
+        if (BWD && a.add)
+            dv = a.dv16 ? get<EIGHT>((const bf16 *)a.dv, unit * a.head_dim + i)
+                        : get<EIGHT>(a.dv, unit * a.head_dim + i);
+    }
+    float ss = dot(v, v, lanes), inverse = 1.0f / (ss < XSA_MIN ? XSA_MIN : ss);
+    float length = ss < XSA_MIN ? 0.0f : 2.0f;
+    for (size_t h = unit * group; h < (unit + 1) * group; h++) {
+        if (there)
+            o = get<EIGHT>((const bf16 *)a.o, h * a.head_dim + i);
+        float co = dot(o, v, lanes) * inverse;
+        if (!BWD) {
+#pragma unroll
+            for (int j = 0; j < EIGHT; j++)
+                r.v[j] = fmaf(-co, v.v[j], o.v[j]);
+            if (there)
+                put((bf16 *)a.y, h * a.head_dim + i, r);
+            continue;
+        }
+        if (there)
+            dy = get<EIGHT>((const bf16 *)a.dy, h * a.head_dim + i);
+        float cdy = dot(dy, v, lanes) * inverse;
+#pragma unroll
+        for (int j = 0; j < EIGHT; j++) {
+            float d = fmaf(-co, dy.v[j], fmaf(-cdy, o.v[j], dv.v[j]));
+            dv.v[j] = fmaf(length * co * cdy, v.v[j], d);
+            r.v[j] = fmaf(-cdy, v.v[j], dy.v[j]);
+        }
+        if (there)
+            put((bf16 *)a.do_, h * a.head_dim + i, r);
+    }
+    if (BWD && there)
+        put(a.dv, a.dv16, unit * a.head_dim + i, dv);
+}
+
+static unsigned xsa_grid(const struct kern_xsa *a)
+{
+    return cuda_blocks(a->rows * a->kv_heads * (a->head_dim / EIGHT), THREADS);
+}
+
+static void xsa_half(struct kern *k, const struct kern_xsa *a)
+{
+    struct cuda *c = cuda_of(k);
+    if (a->rows == 0)
+        return;
+    CUDA_LAUNCH(xsa_kernel<false>, xsa_grid(a), THREADS, 0, c->stream, *a);
+    cuda_launched(c, "xsa_half");
+}
+
+static void xsa_bwd_half(struct kern *k, const struct kern_xsa *a)
+{
+    struct cuda *c = cuda_of(k);
+    if (a->rows == 0)
+        return;
+    CUDA_LAUNCH(xsa_kernel<true>, xsa_grid(a), THREADS, 0, c->stream, *a);
+    cuda_launched(c, "xsa_bwd_half");
+}
+
+void cuda_fill_heads(struct kern *k)
+{
+    k->qk_half = qk_half;
+    k->qk_bwd_half = qk_bwd_half;
+    k->xsa_half = xsa_half;
+    k->xsa_bwd_half = xsa_bwd_half;
+}
