@@ -32,6 +32,8 @@ grep -q '^F-ENGINE *kept *seed 3: executed' out.txt || fail "seed 3 was not exec
 same "the submission" s2/submission f/submission_seed2
 head -c "$(size s2/train.log)" f/train_seed2.log >log
 same "the log" s2/train.log log
+grep -q "$(sha256sum <s2/submission | cut -d" " -f1)" f/README.md || fail "README.md has no SHA-256 of seed 2"
+grep -q "$(sha256sum <s2/submission | cut -d" " -f1)" f/verify_seed2.json || fail "the report has no SHA-256"
 grep -q "^Total submission size int6+[a-z]*: $(size s2/submission) bytes$" f/train_seed2.log ||
     fail "the log does not say the size"
 grep '^final_sliding ' f/train_seed2.log >line

@@ -131,10 +131,13 @@ head -c 5000 "$dir/submission" >"$dir/damaged"
 expect "truncated" 3 "not verified: $dir/damaged" "$verify" blob "$dir/damaged" --data "$dir/data"
 { cat "$dir/submission"; printf x; } >"$dir/damaged"
 expect "a byte behind the end" 3 "header says" "$verify" blob "$dir/damaged" --data "$dir/data"
-expect "weights are no submission" 3 "no submission" "$verify" blob "$weights" --data "$dir/data"
+expect "weights are no submission" 3 "packer import" "$verify" blob "$weights" --data "$dir/data"
 
 # ---- wrong use, bad surroundings ----
 
+for p in trainer packer verify shards; do
+    expect "$p --version" 0 "$p [0-9]" "$BIN/$p" --version
+done
 expect "no command" 2 "say what to do" "$verify"
 expect "record of nothing" 3 "x: No such file" "$verify" record x
 mkdir -p "$dir/folders/good" "$dir/folders/none"
