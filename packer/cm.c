@@ -13,9 +13,13 @@
 #include "stub/cm_dec.h"
 #include "stub/weights_dec.h"
 
-static unsigned cm_code(void *coder, uint32_t p, unsigned bit)
+struct cm_coder {
+    struct range_out *out;
+};
+
+static unsigned cm_code(struct cm_coder *coder, uint32_t p, unsigned bit)
 {
-    struct range_out *c = coder;
+    struct range_out *c = coder->out;
     uint32_t bound = (uint32_t)((uint64_t)c->range * p >> 16);
     if (bit) {
         c->range = bound;
@@ -32,7 +36,6 @@ static unsigned cm_code(void *coder, uint32_t p, unsigned bit)
 enum {
     CM_STREAMS = 4, /* of a large payload: more than enough for two cores */
     CM_PRIOR_MAX = 10,
-    CM_CLASSES = 8, /* of matrices */
 };
 _Static_assert((int)CM_STREAMS <= (int)CM_STREAMS_MAX, "more streams than the decoder takes");
 
@@ -61,65 +64,66 @@ static double spread(const uint64_t *sum, size_t n, size_t each, double mean)
     return v / (double)n - 0.57 / (double)each;
 }
 
-/* The mean of |level in half steps|, how much it varies, and what follows.
- * sums: [rows + cols] workspace. */
-static void survey_matrix(struct cm_matrix *x, uint64_t *sums)
+/* The mean of |level in half steps| of the rows from q to x->end, and how much it varies. sums:
+ * [rows + columns] workspace. */
+static void survey_matrix(uint8_t hint[HINTS], const struct cm_model *x, uint64_t *sums)
 {
-    uint64_t *col = sums + x->rows, total = 0;
-    memset(sums, 0, (x->rows + x->cols) * sizeof *sums);
-    for (size_t i = 0; i < x->rows; i++)
+    size_t n = (size_t)(x->end - x->q), rows = x->cols ? n / x->cols : 0;
+    uint64_t *col = sums + rows, total = 0;
+    memset(sums, 0, (rows + x->cols) * sizeof *sums);
+    for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < x->cols; j++) {
-            int half = 2 * x->q[i * x->cols + j] + (x->hint[HINT_BITS] != 0);
+            int half = 2 * x->q[i * x->cols + j] + (hint[HINT_H0] != 0);
             uint64_t size = (uint64_t)(half < 0 ? -half : half);
             sums[i] += size;
             col[j] += size;
             total += size;
         }
-    double mean = (double)total / (double)x->rows / (double)x->cols;
-    x->hint[HINT_MEAN] = (uint32_t)(CM_UNIT * mean + 0.5) + (CM_UNIT * mean < 0.5);
+    double mean = n ? (double)total / (double)n : 0;
+    put_le32(hint + HINT_MEAN, (uint32_t)(CM_UNIT * mean + 0.5) + (CM_UNIT * mean < 0.5));
     if (total) {
-        x->hint[HINT_ROW] = prior(spread(sums, x->rows, x->cols, mean));
-        x->hint[HINT_COLUMN] = prior(spread(col, x->cols, x->rows, mean));
+        hint[HINT_ROW] = (uint8_t)prior(spread(sums, rows, x->cols, mean));
+        hint[HINT_COLUMN] = (uint8_t)prior(spread(col, x->cols, rows, mean));
     }
-    while (x->hint[HINT_SHIFT] < 3 && mean / 2 / (1 << x->hint[HINT_SHIFT]) > 6)
-        x->hint[HINT_SHIFT]++;
 }
 
-/* The number in the payload of the tensor X.SUFFIX that belongs to X.q, if it
- * has that type and size, otherwise CM_TENSORS; *data is where it is. */
-static uint32_t beside(const uint8_t *payload, size_t n, const char *q, const char *suffix,
-                       enum st_dtype dtype, size_t nbytes, const uint8_t **data)
+/* The tensor X.SUFFIX that belongs to X.q, if it has that type and size, otherwise NULL. */
+static const uint8_t *beside(const uint8_t *payload, size_t n, const char *q, const char *suffix,
+                             enum st_dtype dtype, size_t nbytes)
 {
     struct weights_cursor c;
     struct tensor_view t;
     size_t base = strlen(q);
-    uint32_t number = 0;
     weights_open(&c, payload, n);
-    if (base < 2 || strcmp(q + base - 2, ".q") || c.left > CM_TENSORS)
-        return CM_TENSORS;
-    for (base -= 2; weights_next(&c, &t); number++)
+    if (base < 2 || strcmp(q + base - 2, ".q"))
+        return NULL;
+    for (base -= 2; weights_next(&c, &t);)
         if (!strncmp(t.name, q, base) && !strcmp(t.name + base, suffix) && t.dtype == dtype &&
-            t.nbytes == nbytes) {
-            *data = t.data;
-            return number;
-        }
-    return CM_TENSORS;
+            t.nbytes == nbytes)
+            return t.data;
+    return NULL;
 }
 
-/* The trellis that the tensors beside a matrix describe (stub/trellis.h), if
- * they do. */
-static void find_trellis(const uint8_t *payload, size_t n, const char *name, struct cm_matrix *x)
+/* The trellis that the tensors beside a matrix describe (stub/trellis.h), if they do and the
+ * decoder can reach them: behind all matrices, one right behind the other. */
+static void find_trellis(uint8_t hint[HINTS], struct cm_model *x, const uint8_t *payload, size_t n,
+                         size_t matrices_end, const struct tensor_view *t)
 {
-    const uint8_t *step = NULL, *r = NULL, *c = NULL;
-    beside(payload, n, name, ".step", ST_F32, 8, &step);
-    x->hint[HINT_FLAGS] = beside(payload, n, name, ".rexp", ST_I8, x->rows, &r);
-    uint32_t next = beside(payload, n, name, ".cexp", ST_I8, x->cols, &c);
-    if (!step || !r || !c || next != x->hint[HINT_FLAGS] + 1)
+    size_t rows = t->shape[0];
+    x->rexp = x->cexp = (const int8_t *)payload;
+    const uint8_t *step = beside(payload, n, t->name, ".step", ST_F32, 8),
+                  *r = beside(payload, n, t->name, ".rexp", ST_I8, rows),
+                  *c = beside(payload, n, t->name, ".cexp", ST_I8, x->cols);
+    if (!step || !r || c != r + rows || t->ndim > 2 || r < payload + matrices_end)
         return;
     uint32_t states = le32(step + 4); /* a float: 4 to 256 are exact powers of two */
     for (uint32_t bits = 2; bits <= 8; bits++)
-        if (states == (127 + bits) << 23)
-            x->hint[HINT_BITS] = bits;
+        if (states == (127 + bits) << 23) {
+            struct trellis code = trellis_code(1u << bits);
+            hint[HINT_H0] = code.h0;
+            hint[HINT_H1] = code.h1;
+            put_le32(hint + HINT_FLAGS, (uint32_t)(r - payload));
+        }
     x->rexp = (const int8_t *)r;
     x->cexp = (const int8_t *)c;
 }
@@ -130,57 +134,49 @@ static void find_trellis(const uint8_t *payload, size_t n, const char *name, str
  * at the same time. */
 struct encoder {
     uint8_t *payload; /* shared; the walk writes what it reads */
-    size_t n, elements;
-    unsigned s, streams;
+    size_t n, from, to, matrices_end;
+    bool others;
     struct range_out out;           /* its out is owned, and has `cap` bytes */
     uint8_t *spare;                 /* [out.cap] output of a second try */
     struct cm_model *model, *other; /* other: for a second try */
     uint64_t *sums;                 /* rows and columns of the largest matrix */
-    uint64_t shape[CM_CLASSES];     /* that each class stands for */
 };
 
-/* Matrices of the same shape share a class; shapes beyond the last class share
- * that. */
-static unsigned class_of(struct encoder *c, const struct cm_matrix *x)
+/* Hints, which the model keeps, and elements. */
+static void encode_with(struct cm_model *m, uint8_t hint[HINTS])
 {
-    uint64_t shape = (uint64_t)x->rows << 32 | x->cols;
-    unsigned i = 0;
-    while (i < CM_CLASSES - 1 && c->shape[i] && c->shape[i] != shape)
-        i++;
-    if (!c->shape[i])
-        c->shape[i] = shape;
-    return i;
+    cm_bytes(m, hint, HINTS, 1, m->hint);
+    memcpy(m->hint, hint, HINTS);
+    cm_matrix(m);
 }
 
 static void encode_matrix(struct encoder *c, const struct tensor_view *t)
 {
-    struct cm_matrix x = {.q = (int8_t *)c->payload + (t->data - c->payload),
-                          .cols = t->shape[t->ndim - 1]};
-    x.rows = t->nbytes / x.cols;
-    find_trellis(c->payload, c->n, t->name, &x);
-    survey_matrix(&x, c->sums);
-    x.hint[HINT_CLASS] = class_of(c, &x);
-    bool try = x.rows > x.cols && x.rows >= 256 && x.cols > CM_CHUNK && x.cols <= CM_WIDE;
+    struct cm_model *x = c->model;
+    uint8_t hint[HINTS] = {0};
+    x->q = (int8_t *)c->payload + (t->data - c->payload);
+    x->end = x->q + t->nbytes;
+    x->cols = t->shape[t->ndim - 1];
+    size_t rows = x->cols ? t->nbytes / x->cols : 0, cols = x->cols;
+    find_trellis(hint, x, c->payload, c->n, c->matrices_end, t);
+    survey_matrix(hint, x, c->sums);
+    bool try = rows > cols && rows >= 256 && cols > CM_CHUNK && cols <= CM_WIDE;
     struct range_out before = c->out;
-    if (try) {
+    if (try)
         memcpy(c->other, c->model, sizeof *c->model);
-    }
-    cm_hints(c->model, &x);
-    cm_matrix(c->model, &x);
+    encode_with(c->model, hint);
     if (!try)
         return;
 
-    /* The same from the state before, with similar rows, behind the same number
-     * of bytes. */
+    /* The same from the state before, with similar rows, behind the same number of bytes. */
     struct range_out plain = c->out;
     struct cm_model *model = c->model;
     size_t size = plain.size - before.size;
     c->out = before;
     c->out.out = c->spare;
     c->model = c->other;
-    x.hint[HINT_SIMILAR] = 1;
-    cm_hints(c->model, &x);
-    cm_matrix(c->model, &x);
+    hint[HINT_SIMILAR] = 1;
+    encode_with(c->model, hint);
     c->out.out = before.out;
     if (c->out.size - before.size + size / 300 < size && c->out.size <= c->out.cap) {
         memcpy(c->out.out + before.size, c->spare + before.size, c->out.size - before.size);
@@ -192,24 +188,22 @@ static void encode_matrix(struct encoder *c, const struct tensor_view *t)
     }
 }
 
-/* Stream 0: everything but the matrices; stream s: the matrices whose middle
- * lies in part s - 1 of `streams` equal parts of all elements. */
 static void encode_stream(struct encoder *c)
 {
     struct weights_cursor cur;
     struct tensor_view t;
-    uint64_t before = 0;
-    cm_init(c->model, &c->out);
+    memset(c->model, 0, sizeof *c->model);
+    cm_init(c->model);
+    c->model->coder.out = &c->out;
     weights_open(&cur, c->payload, c->n);
     while (weights_next(&cur, &t)) {
+        size_t at = (size_t)(t.data - c->payload);
         if (!cm_is_matrix(&t)) {
-            if (c->s == 0)
-                cm_other(c->model, &t, c->payload + (t.data - c->payload));
-            continue;
-        }
-        if ((before + t.nbytes / 2) * c->streams / c->elements + 1 == c->s)
+            if (c->others)
+                cm_other(c->model, c->payload, &t, cur.table);
+        } else if (at - c->from < c->to - c->from) {
             encode_matrix(c, &t);
-        before += t.nbytes;
+        }
     }
     range_finish(&c->out);
 }
@@ -217,19 +211,18 @@ static void encode_stream(struct encoder *c)
 static void encode_task(void *ctx, size_t task, size_t thread)
 {
     (void)thread;
-    encode_stream((struct encoder *)ctx + 1 + task);
+    encode_stream((struct encoder *)ctx + task);
 }
 
-static bool encoder_new(struct encoder *c, unsigned s, size_t bytes, size_t side)
+static bool encoder_new(struct encoder *c, size_t bytes, size_t side)
 {
-    c->s = s;
-    c->out = (struct range_out){.cap = 2 * bytes + 4096, .range = UINT32_MAX, .run = 1};
+    c->out = (struct range_out){.cap = 2 * bytes + 4096, .range = 1u << 24, .run = 1};
     c->out.out = malloc(c->out.cap);
-    c->spare = s ? malloc(c->out.cap) : NULL;
+    c->spare = c->others ? NULL : malloc(c->out.cap);
     c->model = malloc(sizeof *c->model);
-    c->other = s ? malloc(sizeof *c->other) : NULL;
+    c->other = c->others ? NULL : malloc(sizeof *c->other);
     c->sums = malloc(side * sizeof *c->sums);
-    return c->out.out && c->model && c->sums && (s == 0 || (c->spare && c->other));
+    return c->out.out && c->model && c->sums && (c->others || (c->spare && c->other));
 }
 
 static void encoder_free(struct encoder *c)
@@ -247,6 +240,7 @@ static void encoder_free(struct encoder *c)
 struct job {
     uint8_t *payload;
     size_t n, elements, side; /* in matrices; the largest sum of rows and columns */
+    size_t matrices_end;      /* in the payload */
     unsigned streams;
     struct encoder stream[CM_STREAMS + 1];
     struct pool *pool;
@@ -263,53 +257,69 @@ static bool survey(struct job *j, const uint8_t *raw, size_t n, size_t *table_en
     *table_end = cur.table_end;
     while (weights_next(&cur, &t))
         if (cm_is_matrix(&t)) {
-            size_t cols = t.shape[t.ndim - 1], sum = cols + t.nbytes / cols;
+            size_t cols = t.shape[t.ndim - 1], sum = cols + (cols ? t.nbytes / cols : 0);
             j->elements += t.nbytes;
             j->side = sum > j->side ? sum : j->side;
+            j->matrices_end = cur.data;
         }
     j->streams = j->elements >= CM_SPLIT ? CM_STREAMS : j->elements > 0;
     return !cur.bad;
 }
 
-/* How many bytes belong to each stream; stream 0 has what is left. */
-static void shares(const struct job *j, const uint8_t *raw, size_t bytes[CM_STREAMS + 1])
+/* Which matrices each stream has: those whose middle lies in its equal share of all elements. */
+static void share_out(struct job *j, const uint8_t *raw)
 {
     struct weights_cursor cur;
     struct tensor_view t;
     uint64_t before = 0;
-    memset(bytes, 0, (CM_STREAMS + 1) * sizeof *bytes);
+    unsigned s = 0;
     weights_open(&cur, raw, j->n);
-    while (weights_next(&cur, &t)) {
-        if (!cm_is_matrix(&t)) {
-            bytes[0] += t.nbytes;
-            continue;
+    while (weights_next(&cur, &t))
+        if (cm_is_matrix(&t)) {
+            for (; j->elements && s < (before + t.nbytes / 2) * j->streams / j->elements; s++)
+                j->stream[s].to = (size_t)(t.data - raw);
+            before += t.nbytes;
         }
-        bytes[(before + t.nbytes / 2) * j->streams / j->elements + 1] += t.nbytes;
-        before += t.nbytes;
-    }
+    for (; s <= j->streams; s++)
+        j->stream[s].to = j->n;
+    for (s = 1; s <= j->streams; s++)
+        j->stream[s].from = j->stream[s - 1].to;
 }
 
 static bool job_memory(struct job *j, const uint8_t *raw)
 {
-    size_t bytes[CM_STREAMS + 1];
-    bool good = (j->payload = malloc(j->n)) != NULL;
-    shares(j, raw, bytes);
+    bool good = (j->payload = calloc(j->n, 1)) != NULL;
+    share_out(j, raw);
     for (unsigned s = 0; good && s <= j->streams; s++) {
-        j->stream[s] = (struct encoder){
-            .payload = j->payload, .n = j->n, .elements = j->elements, .streams = j->streams};
-        good = encoder_new(&j->stream[s], s, bytes[s], j->side);
+        struct encoder *c = &j->stream[s];
+        c->payload = j->payload;
+        c->n = j->n;
+        c->matrices_end = j->matrices_end;
+        c->others = s == j->streams;
+        good = encoder_new(c, c->others ? j->n - j->elements : c->to - c->from, j->side);
     }
-    if (good)
-        memcpy(j->payload, raw, j->n);
     return good;
 }
 
-/* Head and streams in their stored form; false without memory. */
+/* The payload without or with its matrices. */
+static void fill(struct job *j, const uint8_t *raw, size_t table_end, bool matrices)
+{
+    struct weights_cursor cur;
+    struct tensor_view t;
+    memcpy(j->payload, raw, table_end);
+    weights_open(&cur, raw, j->n);
+    while (weights_next(&cur, &t))
+        if (cm_is_matrix(&t) == matrices)
+            memcpy(j->payload + (t.data - raw), t.data, t.nbytes);
+}
+
+/* Head and streams in their stored form; false without memory. The first byte of a stream comes of
+ * the 2^24 that its range begins with: it is 0 and left out. */
 static bool assemble(struct coded *c, const struct job *j, const struct coded *head)
 {
     size_t size = 9 + head->size;
     for (unsigned s = 0; s <= j->streams; s++)
-        size += 4 + j->stream[s].out.size;
+        size += 8 + j->stream[s].out.size - 1;
     uint8_t *at = c->data = malloc(size);
     c->codec = CODEC_CM;
     c->raw_size = j->n;
@@ -323,9 +333,11 @@ static bool assemble(struct coded *c, const struct job *j, const struct coded *h
     *at++ = (uint8_t)j->streams;
     for (unsigned s = 0; s <= j->streams; s++) {
         const struct range_out *o = &j->stream[s].out;
-        put_le32(at, (uint32_t)o->size);
-        memcpy(at + 4, o->out, o->size < o->cap ? o->size : o->cap);
-        at += 4 + o->size;
+        size_t n = o->size - 1;
+        put_le32(at, (uint32_t)j->stream[s].to);
+        put_le32(at + 4, (uint32_t)n);
+        memcpy(at + 8, o->out + 1, o->size <= o->cap ? n : o->cap - 1);
+        at += 8 + n;
     }
     return true;
 }
@@ -367,7 +379,9 @@ static enum err_code make(struct coded *c, const void *raw, size_t n, bool prove
         goto out;
     }
     j.pool = pool_for(j.streams);
-    encode_stream(&j.stream[0]); /* alone: the others read it */
+    fill(&j, raw, table_end, false);
+    encode_stream(&j.stream[j.streams]); /* alone: the others read what it writes */
+    fill(&j, raw, table_end, true);
     if (j.pool)
         pool_run(j.pool, encode_task, j.stream, j.streams);
     else

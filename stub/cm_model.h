@@ -1,21 +1,22 @@
 /*
- * cm_model.h - the model of the codec "cm": how likely the next bit is. Private to stub/cm_dec.c
- * and packer/cm.c, which must walk through it in the same steps. docs/format.md describes it.
+ * cm_model.h - the model of the codec "cm": how likely the next bit is. Private to stub/cm_dec.c,
+ * packer/cm.c and verify/html_cost.c, which must walk through it in the same steps. docs/format.md
+ * describes it.
  *
  * Context mixing in the manner of Matt Mahoney's PAQ ("Adaptive weighing of context models for
  * lossless data compression", 2005): four adaptive probabilities, each chosen by another context,
  * are added up in the logistic domain with weights that are learnt as well. What the contexts are
  * made of is special: trained weights divided by their steps are Gaussian noise whose spread is, to
  * good accuracy, a factor of the row times a factor of the column. So each column and each row
- * keeps running sums of |level|, and the product of the two estimates, in the log domain, is the
- * main context. Prior strengths of the estimates are told by the encoder, who has seen the spread
- * of the factors. Rows of an embedding resemble each other; there the four most similar rows above,
- * which the decoder finds by itself, predict the next one.
+ * keeps running sums of |level|, and the product of the two estimates is the main context. Prior
+ * strengths of the estimates are told by the encoder, who has seen the spread of the factors. Rows
+ * of an embedding resemble each other; there similar rows above, which the decoder finds by itself,
+ * predict the next one.
  *
  * Integers only; sums wrap where an input drives them too far; every index is limited. Written for
- * size: a submission carries it. The file that includes this one has defined
+ * size: a submission carries it. The file that includes this one has defined struct cm_coder and
  *
- *     static unsigned cm_code(void *coder, uint32_t p, unsigned bit);
+ *     static unsigned cm_code(struct cm_coder *coder, uint32_t p, unsigned bit);
  *
  * which codes one bit whose probability of being 1 is p / 65536 (0 < p < 65536) and returns it; a
  * decoder ignores its argument.
@@ -31,57 +32,50 @@
 #include <emmintrin.h>
 #endif
 
+#include "model/reader.h"
 #include "model/tensor.h"
+#include "stub/cm_dec.h"
 #include "stub/trellis.h"
-#include "stub/weights_dec.h"
 
 enum {
     CM_INPUTS = 4,
-    CM_COUNTERS = 1 << 17, /* of each input */
+    CM_COUNTERS = 1 << 18, /* of each input */
     CM_COLUMNS = 1 << 14,  /* columns with sums of their own; more share them */
     CM_CHUNK = 32,         /* columns between two searches for similar rows */
     CM_NEAR = 4,           /* similar rows that predict */
     CM_ROWS = 1 << 12,     /* rows that are searched: the first of the matrix */
     CM_WIDE = 1 << 10,     /* no search in wider matrices */
     CM_KINDS = 1 << 8,     /* of tensors that are no matrices */
-    CM_TENSORS = 1 << 12,  /* no trellis in payloads of more */
+    CM_GOLDEN = (int)0x9E3779B1,
 
     /* A counter has a probability less 1/2 in its upper 22 bits and how often it was used below. */
     CM_COUNT_BITS = 10,
     CM_COUNT_LIMIT = 1020,
 
-    /* The logistic domain: 192 steps to a factor of e, limited to +-2047. */
-    CM_SCALE = 192,
-    CM_LIMIT = 2047,
-    CM_SQUASH_FIRST = 103182, /* of 2^32; with it the value in the middle is one half */
-    CM_WEIGHT_FIRST = 26214,  /* 0.4, of 65536 */
-    CM_HASTE = 64 << 8,
+    CM_SCALE = 192,          /* steps of the logistic domain to a factor of e */
+    CM_WEIGHT_FIRST = 16384, /* 1/4, of 65536 */
 
-    /* Decisions, "nodes". A matrix context has CM_NODES counters, each for one of these: */
-    NODE_WHOLE = 0,   /* level in whole steps: is it 0; is its size above 1, 2, ... */
-    NODE_HALF = 32,   /* level in half steps, never 0: is its size above 0.5, 1.5, ... */
-    NODE_COARSE = 64, /* large levels: the same for the size without its low bits */
-    NODE_LOW = 96,    /* the low bits: 7 tree nodes for each of four ranges of the size */
+    /*
+     * Decisions, "nodes": is the size of a level above 0; its sign; with n = 1, 2, 4, ..., node
+     * n: is the size at least 2 n; when it is not, the bits below its leading one, each as node n +
+     * t, t being what is known of the size. Nodes of sizes that are hardly ever seen are shared.
+     */
+    NODE_ZERO = 0,
+    NODE_HALF = 80, /* added where levels are odd numbers of half steps, never 0 */
     NODE_SIGN = 127,
-    NODE_UNARY_MAX = 31,
-    CM_NODES = 128,
-    NODE_BYTE = CM_NODES, /* of other tensors: what came of the byte so far, behind a leading 1 */
-    CM_ALL_NODES = NODE_BYTE + 256,
+    NODE_BYTE = 256, /* added to what came of a byte so far, behind a leading 1 */
+    CM_NODES = 512,
+    CM_SPACE = 161, /* counters from one context to the next, which the last nodes reach into */
 
-    CM_OCTAVE = 64, /* logarithms count in 1/64 of an octave */
-    CM_SPREADS = 12 * CM_OCTAVE,
-    CM_RANKS = 44,
-    CM_UNIT = 16, /* means of |level in half steps| count in 1/16 */
+    CM_UNIT = 64, /* sums of |level in half steps| count in 1/64 */
 };
 
 /* What is known about a column or about the row so far; levels in half steps. */
 struct cm_line {
-    uint32_t sum;  /* CM_UNIT * |level|, a prior included */
-    uint32_t slow; /* 16 times a mean of CM_UNIT * |level| that forgets with 1/16 */
-    uint32_t fast; /* the same mean forgetting with 1/2 */
-    int32_t sign;  /* levels added up */
-    uint8_t last;  /* sign of the last level: 0 minus, 1 zero, 2 plus */
-    uint8_t state; /* of the trellis; columns only */
+    uint32_t sum;   /* CM_UNIT * |level|, a prior included */
+    uint32_t slow;  /* 16 times a mean of CM_UNIT * |level| that forgets with 1/16 */
+    uint32_t sign;  /* levels added up */
+    uint32_t state; /* of the trellis; columns only */
 };
 
 /* A row above: its product with the current row so far; its energy up to each chunk's end. */
@@ -90,166 +84,139 @@ struct cm_above {
     uint32_t energy[CM_WIDE / CM_CHUNK];
 };
 
-/* A similar row, how well it predicts, and the factor, of 2^12, with which it does. */
+/* A similar row: how well it predicts, how many elements before, and the factor, of 2^12. */
 struct cm_near {
     uint64_t score;
-    const int8_t *row;
-    int32_t factor;
+    int32_t back;
+    uint32_t factor;
 };
 
-/* One input: what it said of the last bit, and the counter that said it; weights, counters. */
-struct cm_input {
-    int32_t said;
-    int32_t *used;
-    uint32_t weight[CM_ALL_NODES]; /* less CM_WEIGHT_FIRST */
-    int32_t counter[CM_COUNTERS];
+/* What the encoder tells about a matrix before its elements, in bytes. */
+enum {
+    HINT_FLAGS = 0,    /* 4: where in the payload the matrix's rexp is; cexp is behind it */
+    HINT_MEAN = 4,     /* 4: CM_UNIT * mean of |level in half steps| */
+    HINT_ROW = 8,      /* log2 of the number of elements that the mean counts as, ... */
+    HINT_COLUMN = 9,   /* ... in the sums of a row and of a column: 0 to 15 */
+    HINT_SIMILAR = 10, /* 1: similar rows predict; not for more than CM_WIDE columns */
+    HINT_H0 = 11,      /* of the trellis (stub/trellis.h); 0: there is none */
+    HINT_H1 = 12,
+    HINTS = 13,
 };
 
 /* Small things first: instructions reach them with short displacements. All begins as zero, but
  * for the tables. */
 struct cm_model {
-    void *coder;
-    uint32_t expected; /* what row.sum would be by the columns' means alone */
-    int low;           /* cm_rank: what is 0 */
+    struct cm_coder coder;
+    /* The matrix: elements, their end, a row's length; with a trellis, flags of rows and columns.
+     */
+    int8_t *q, *end;
+    size_t cols;
+    const int8_t *rexp, *cexp;
+    uint32_t at[2 * CM_INPUTS]; /* contexts of the next bits; those of the sign behind the others */
     struct cm_line row;
-    /* Contexts of the next bits: where they begin. Those of the sign are behind the others. */
-    uint32_t at[2 * CM_INPUTS];
+    uint32_t expected; /* what row.sum would be by the columns' means alone */
+    uint8_t hint[HINTS];
     struct cm_near near[CM_NEAR];
-    const uint8_t *like[CM_KINDS]; /* the last tensor of each kind, and its size */
-    size_t like_n[CM_KINDS];
+    uint32_t like[CM_KINDS];              /* where in the payload the last tensor of each kind is */
+    uint32_t weight[CM_NODES][CM_INPUTS]; /* less CM_WEIGHT_FIRST */
     struct cm_line column[CM_COLUMNS];
-    uint32_t used[CM_ALL_NODES]; /* how often, up to CM_HASTE: how much slower a node learns */
     struct cm_above above[CM_ROWS];
-    struct cm_input input[CM_INPUTS];
-    uint16_t rate[1 << CM_COUNT_BITS]; /* tables */
-    uint16_t squash[2 * CM_LIMIT + 1];
-    int16_t stretch[4096];
+    uint32_t counter[CM_INPUTS][CM_COUNTERS];
+    /* Tables; two have their negative half behind the positive one. */
+    uint16_t rate[1 << 15], squash[1 << 16];
+    int16_t stretch[1 << 12];
 };
 
-/* What the encoder tells about a matrix before its elements. */
-enum {
-    HINT_MEAN,    /* CM_UNIT * mean of |level in half steps| */
-    HINT_ROW,     /* log2 of the number of elements that the mean counts as, ... */
-    HINT_COLUMN,  /* ... in the sums of a row and of a column */
-    HINT_SHIFT,   /* low bits of the size that are coded apart */
-    HINT_SIMILAR, /* 1: similar rows predict; not for more than CM_WIDE columns */
-    HINT_CLASS,   /* for matrices of different shapes */
-    HINT_BITS,    /* log2 of the states of the trellis; 0: no trellis, and no HINT_FLAGS */
-    HINT_FLAGS,   /* number, in the payload, of the tensor rexp; cexp is the next */
-    HINTS,
-};
-static const uint8_t cm_hint_bits[HINTS] = {13, 4, 4, 2, 1, 3, 4, 12};
+static unsigned cm_code(struct cm_coder *coder, uint32_t p, unsigned bit);
 
-struct cm_matrix {
-    int8_t *q;
-    size_t rows, cols;
-    uint32_t hint[HINTS];
-    const int8_t *rexp, *cexp; /* with a trellis: flags of rows and columns (stub/trellis.h) */
-};
-
-static unsigned cm_code(void *coder, uint32_t p, unsigned bit);
-
-static int cm_clamp(int x, int lo, int hi)
+/* m is all zero. */
+static inline void cm_init(struct cm_model *m)
 {
-    return x < lo ? lo : x > hi ? hi : x;
-}
-
-static inline void cm_init(struct cm_model *m, void *coder)
-{
-    uint64_t s = CM_SQUASH_FIRST; /* of 2^32; its slope is s (1 - s) */
-    memset(m, 0, sizeof *m);
-    m->coder = coder;
-    for (uint32_t x = 0, i = 0; x < 2 * CM_LIMIT + 1; x++) {
+    uint32_t s = 1u << 31; /* of 2^32; its slope is s (1 - s) */
+    for (uint32_t x = 0, i = 0; x < 1 << 15; x++) {
+        m->rate[x] = (uint16_t)((1 << 16) / (x + 2));
         m->squash[x] = (uint16_t)(s >> 16);
-        for (; i * 16 + 8 <= s >> 16; i++)
-            m->stretch[i] = (int16_t)(x - CM_LIMIT);
-        s += (s * (((uint64_t)1 << 32) - s) >> 32) / CM_SCALE;
+        m->squash[(uint16_t)~x] = (uint16_t)((1 << 16) - (s >> 16));
+        for (; i * 16 + 8 + (1 << 15) <= s >> 16; i++) {
+            m->stretch[i] = (int16_t)x;
+            m->stretch[4095 - i] = (int16_t)-x;
+        }
+        s += (uint32_t)((uint64_t)s * (0 - s) >> 32) / CM_SCALE;
     }
-    for (uint32_t n = 0; n < 1 << CM_COUNT_BITS; n++)
-        m->rate[n] = (uint16_t)(2 * 65536 / (2 * n + 3)); /* 1 / (n + 1.5) */
 }
 
-/* One bit: in each input the counter of this node, in the context that begins at `at`. */
-static unsigned cm_bit(struct cm_model *m, const uint32_t *at, unsigned node, unsigned bit)
+/* One bit: in each input the counter of this node, in its context. */
+static unsigned cm_bit(struct cm_model *m, size_t node, unsigned bit)
 {
-    struct cm_input *const end = m->input + CM_INPUTS;
-    uint32_t dot = 0;
-    for (struct cm_input *i = m->input; i < end; i++) {
-        i->used = i->counter + *at++ + node;
-        i->said = m->stretch[(*i->used >> 20) + 2048];
-        dot += (i->weight[node] + CM_WEIGHT_FIRST) * (uint32_t)i->said;
+    uint32_t *weight = m->weight[node], *used[CM_INPUTS], *at = m->at, dot = 0;
+    int32_t said[CM_INPUTS];
+    if (node == NODE_SIGN)
+        at += CM_INPUTS;
+    for (size_t i = 0; i < CM_INPUTS; i++) {
+        used[i] = m->counter[i] + (at[i] * CM_SPACE + (uint32_t)node) % CM_COUNTERS;
+        said[i] = m->stretch[*used[i] >> 20];
+        dot += (weight[i] + CM_WEIGHT_FIRST) * (uint32_t)said[i];
     }
-    int32_t p = m->squash[cm_clamp((int32_t)dot >> 16, -CM_LIMIT, CM_LIMIT) + CM_LIMIT];
-    bit = cm_code(m->coder, (uint32_t)p, bit);
+    uint32_t p = m->squash[dot >> 16];
+    bit = cm_code(&m->coder, p, bit);
 
-    /* The rate falls from 1 to 1/64. */
-    int32_t error = (int32_t)(bit << 16) - p, rate = (int32_t)((CM_HASTE - m->used[node]) >> 8);
+    /* Weights of bytes, of which there are few, learn twice as fast. */
+    int32_t error = (int32_t)(((bit << 16) - p) << node / NODE_BYTE);
     int32_t goal = (int32_t)(bit << 22) - (1 << 21);
-    m->used[node] += (uint32_t)rate++;
-    for (struct cm_input *i = m->input; i < end; i++) {
-        int32_t c = *i->used, n = c & ((1 << CM_COUNT_BITS) - 1);
-        int32_t step = ((goal - (c >> CM_COUNT_BITS)) >> 6) * m->rate[n] >> 10;
-        i->weight[node] += (uint32_t)(((i->said * error >> 12) * rate + 32) >> 6);
-        *i->used =
-            (int32_t)((uint32_t)c + ((uint32_t)step << CM_COUNT_BITS) + (n < CM_COUNT_LIMIT));
+    for (size_t i = 0; i < CM_INPUTS; i++) {
+        uint32_t c = *used[i], n = c % (1 << CM_COUNT_BITS);
+        int32_t step = ((goal - ((int32_t)c >> CM_COUNT_BITS)) >> 6) * m->rate[n] >> 10;
+        *used[i] = c + ((uint32_t)step << CM_COUNT_BITS) + (n < CM_COUNT_LIMIT);
+        weight[i] += (uint32_t)((said[i] * error + (1 << 16)) >> 17);
     }
     return bit;
 }
 
-/* n bits that the model knows nothing about. */
-static inline uint32_t cm_plain(struct cm_model *m, int n, uint32_t value)
-{
-    uint32_t got = 0;
-    while (n-- > 0)
-        got = got * 2 + cm_code(m->coder, 1 << 15, value >> n & 1);
-    return got;
-}
-
-/* 64 log2(x), to within half a step; 0 counts as 1. log2(1 + f) is about f + 0.344 f (1 - f). */
+/* 64 log2(x) less a constant, linear between powers of two; 0 counts as 1. */
 static int cm_log(uint32_t x)
 {
-    uint32_t e = 31 - (uint32_t)__builtin_clz(x | 1), f = (x << (31 - e) & 0x7FFFFFFF) >> 15;
-    f += (f * (65536 - f) >> 16) * 88 >> 8;
-    return (int)(e * CM_OCTAVE + (f >> 10));
+    int n = __builtin_clz(x |= 1);
+    return (int)(x << n >> 25) - n * 64;
 }
 
 /*
- * cm_bytes - a tensor that is no matrix of int8, element after element, each from its highest byte,
- * bit by bit. `like` is a tensor before with the same element type and size in bytes, and a name
- * with the same end, or NULL: matrices that share their input have the same column exponents.
- * Contexts: its byte at this place with how the last three fitted; the byte before; the byte before
- * that; both.
+ * cm_bytes - n bytes, each from its highest bit: hints, and tensors that are no matrices of int8,
+ * whose elements have esize bytes. like: bytes that may be the same. Contexts: the byte there with
+ * how the last three fitted; the byte before; the byte before that; both.
  */
-static inline void cm_bytes(struct cm_model *m, uint8_t *data, size_t nbytes, size_t esize,
-                            const uint8_t *like)
+static void cm_bytes(struct cm_model *m, uint8_t *data, size_t n, size_t esize, const uint8_t *like)
 {
     static const uint32_t mask[CM_INPUTS] = {0x0000FFFF, 0x00FFF000, 0xFF00F000, 0xFFFFF000};
-    uint32_t past = 0, hits = 0;
-    for (size_t i = 0; i < nbytes; i += esize)
-        for (size_t b = esize; b-- > 0;) {
-            uint32_t same = like ? like[i + b] : 0, node = 1;
-            uint32_t word = past << 16 | (uint32_t)(esize + b) << 12 | hits << 8 | same;
-            for (int k = 0; k < CM_INPUTS; k++)
-                m->at[k] = ((word & mask[k]) * 0x9E3779B1u >> 15) % (CM_COUNTERS - CM_ALL_NODES);
-            for (int bit = 7; bit >= 0; bit--)
-                node =
-                    node * 2 + cm_bit(m, m->at, NODE_BYTE + node, (unsigned)data[i + b] >> bit & 1);
-            data[i + b] = (uint8_t)node;
-            past = past << 8 | (uint8_t)node;
-            hits = (hits << 1 | ((uint8_t)node == same)) & 7;
-        }
+    uint32_t past = 0, hits = 0; /* where word has them */
+    for (size_t i = 0; i < n; i++) {
+        uint32_t same = like[i], node = 1;
+        uint32_t word = past + hits + same + (uint32_t)(esize | (i & (esize - 1))) * 0x1000;
+        for (size_t k = 0; k < CM_INPUTS; k++)
+            m->at[k] = (word & mask[k]) * (uint32_t)CM_GOLDEN >> 12;
+        while (node < 256) /* 24 zeros are before the 1 */
+            node =
+                node * 2 + cm_bit(m, NODE_BYTE + node, data[i] >> (__builtin_clz(node) - 24) & 1);
+        data[i] = (uint8_t)node;
+        node = (uint8_t)node;
+        past = past << 8 | node << 16;
+        hits = (hits * 2 + (uint32_t)(node == same) * 0x100) & 0x700;
+    }
 }
 
-static inline void cm_other(struct cm_model *m, const struct tensor_view *t, uint8_t *data)
+/*
+ * cm_other - a tensor that is no matrix; its entry in the payload's table ends at table_end. It is
+ * compared with the tensor before of the same size in bytes and a name with the same four last
+ * letters: matrices that share their input have the same column exponents. The first one is
+ * compared with the payload's beginning, others may be with more than that tensor; matrices must
+ * still be zero.
+ */
+static inline void cm_other(struct cm_model *m, uint8_t *payload, const struct tensor_view *t,
+                            size_t table_end)
 {
-    uint32_t kind = 0; /* the last four letters of the name, and the size */
-    for (const char *s = t->name; *s; s++)
-        kind = kind << 8 | (uint8_t)*s;
-    kind = (kind + (uint32_t)t->nbytes) * 0x9E3779B1u >> 24;
-    cm_bytes(m, data, t->nbytes, st_dtype_size(t->dtype),
-             m->like_n[kind] == t->nbytes ? m->like[kind] : NULL);
-    m->like[kind] = data;
-    m->like_n[kind] = t->nbytes;
+    uint32_t kind = le32(payload + table_end - 5) + (uint32_t)t->nbytes;
+    uint32_t *like = &m->like[kind * (uint32_t)CM_GOLDEN >> 24], at = (uint32_t)(t->data - payload);
+    cm_bytes(m, payload + at, t->nbytes, st_dtype_size(t->dtype), payload + *like);
+    *like = at;
 }
 
 /* ---- similar rows ---------------------------------------------------------------------------- */
@@ -258,19 +225,17 @@ static inline void cm_other(struct cm_model *m, const struct tensor_view *t, uin
 static int32_t cm_dot(const int8_t *a, const int8_t *b)
 {
 #ifdef __SSE2__
-    /* As 16-bit numbers: those at odd places as they are, those at even places times 256. */
-    __m128i odd = _mm_setzero_si128(), even = odd;
-    for (int i = 0; i < CM_CHUNK; i += 16) {
-        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(a + i));
-        __m128i y = _mm_loadu_si128((const __m128i *)(const void *)(b + i));
-        odd = _mm_add_epi32(odd, _mm_madd_epi16(_mm_srai_epi16(x, 8), _mm_srai_epi16(y, 8)));
-        x = _mm_srai_epi16(_mm_slli_epi16(x, 8), 8);
-        even = _mm_add_epi32(even, _mm_madd_epi16(x, _mm_slli_epi16(y, 8)));
+    __m128i sum = _mm_setzero_si128();
+    for (size_t i = 0; i < CM_CHUNK; i += 8) {
+        __m128i x = _mm_loadl_epi64((const __m128i *)(const void *)(a + i));
+        __m128i y = _mm_loadl_epi64((const __m128i *)(const void *)(b + i));
+        x = _mm_srai_epi16(_mm_unpacklo_epi8(x, x), 8);
+        y = _mm_srai_epi16(_mm_unpacklo_epi8(y, y), 8);
+        sum = _mm_add_epi32(sum, _mm_madd_epi16(x, y));
     }
-    odd = _mm_add_epi32(odd, _mm_srai_epi32(even, 8));
-    odd = _mm_add_epi32(odd, _mm_srli_si128(odd, 8));
-    odd = _mm_add_epi32(odd, _mm_srli_si128(odd, 4));
-    return _mm_cvtsi128_si32(odd);
+    sum = _mm_add_epi32(sum, _mm_srli_si128(sum, 8));
+    sum = _mm_add_epi32(sum, _mm_srli_si128(sum, 4));
+    return _mm_cvtsi128_si32(sum);
 #else
     int32_t sum = 0;
     for (int i = 0; i < CM_CHUNK; i++)
@@ -280,54 +245,40 @@ static int32_t cm_dot(const int8_t *a, const int8_t *b)
 }
 
 /*
- * Take in the chunk of row i that ends before column j, which is complete: add it to the products
- * with the rows above, and choose the rows from which least squares, each alone, would predict it
- * best. Their factors are those of least squares. At the start of a row there are none.
+ * Take in the chunk of a row that ends before its column j, at q: add it to the products with the
+ * rows above, and choose, of each four rows in turn, the one from which least squares, each alone,
+ * would predict this row best. Their factors are those of least squares. At the start of a row
+ * there are none.
  */
-static void cm_search(struct cm_model *m, const struct cm_matrix *x, size_t i, size_t j)
+static inline void cm_search(struct cm_model *m, const int8_t *q, size_t j)
 {
-    struct cm_above *a = m->above;
-    for (int k = 0; k < CM_NEAR; k++)
-        m->near[k] = (struct cm_near){.row = x->q};
+    memset(m->near, 0, sizeof m->near);
     if (j == 0)
         return;
     size_t chunk = j / CM_CHUNK - 1;
-    const int8_t *to = x->q + chunk * CM_CHUNK, *row = to + i * x->cols;
-    for (; a < m->above + CM_ROWS && to < row; a++, to += x->cols) {
+    const int8_t *to = m->q + j - CM_CHUNK, *row = q - CM_CHUNK;
+    for (size_t r = 0; r < CM_ROWS; r++, to += m->cols) {
+        struct cm_above *a = &m->above[r];
+        struct cm_near *n = &m->near[r % CM_NEAR];
         int64_t product = (chunk ? a->product : 0) + cm_dot(row, to);
-        uint64_t square = (uint64_t)(product * product), energy = a->energy[chunk];
         a->product = (int32_t)product;
-        if (product <= 0 || square <= m->near[CM_NEAR - 1].score * energy)
-            continue;
-        struct cm_near *n = m->near + CM_NEAR - 1;
-        for (square /= energy; n > m->near && n[-1].score < square; n--)
-            *n = n[-1];
-        *n = (struct cm_near){square, to - chunk * CM_CHUNK,
-                              cm_clamp((int)(product * 4096 / (int64_t)energy), 0, 1 << 14)};
+        if (to == row) {
+            a->energy[chunk] = (uint32_t)product;
+            return;
+        }
+        uint64_t square = (uint64_t)(product * product), energy = a->energy[chunk];
+        if (product > 0 && square > n->score * energy)
+            *n = (struct cm_near){square / energy, (int32_t)(row - to),
+                                  (uint32_t)(product * 4096 / (int64_t)energy)};
     }
-    if (a < m->above + CM_ROWS)
-        a->energy[chunk] = (uint32_t)cm_dot(row, row) + (chunk ? a->energy[chunk - 1] : 0);
 }
 
 /* ---- int8 matrices --------------------------------------------------------------------------- */
 
-/* The sum of the levels, compared with the sum of their sizes: 0..63. */
-static uint32_t cm_bias(const struct cm_line *l)
+/* The sum of the levels, compared with the sum of their sizes: -64..64. */
+static int cm_bias(const struct cm_line *l)
 {
-    int32_t sign = (int32_t)((uint32_t)l->sign * 64);
-    return (uint32_t)cm_clamp(sign / (int32_t)(l->sum / CM_UNIT + 16), -32, 31) + 32;
-}
-
-/* log2 of v against the mean of the matrix. */
-static uint32_t cm_rank(const struct cm_model *m, uint32_t v)
-{
-    return (uint32_t)cm_clamp(cm_log(v) - m->low, 0, 8 * CM_RANKS - 1) / 8;
-}
-
-/* At the start of a line, and after each of its levels. */
-static void cm_start(struct cm_line *l, uint32_t mean, uint32_t prior)
-{
-    *l = (struct cm_line){.sum = mean << prior, .slow = mean << 4, .fast = mean, .last = 1};
+    return (int32_t)(l->sign * 64) / (int32_t)(l->sum / CM_UNIT + 16);
 }
 
 static void cm_seen(struct cm_line *l, int half)
@@ -335,60 +286,49 @@ static void cm_seen(struct cm_line *l, int half)
     uint32_t size = CM_UNIT * (uint32_t)(half < 0 ? -half : half);
     l->sum += size;
     l->slow += size - (l->slow >> 4);
-    l->fast = (l->fast + size) >> 1;
-    l->sign += half;
-    l->last = (uint8_t)((half > 0) - (half < 0) + 1);
+    l->sign += (uint32_t)half;
 }
 
 /*
  * One symbol k; z is 1 when its level is k + 1/2. seen: rows above, and the prior's; sum: what
- * similar rows say about the level.
+ * similar rows say about the level, in 2^-12.
  */
-static int cm_element(struct cm_model *m, const struct cm_matrix *x, struct cm_line *c,
-                      uint32_t seen, int32_t sum, unsigned z, int k)
+static inline int cm_element(struct cm_model *m, struct cm_line *c, uint32_t seen, uint32_t sum,
+                             unsigned z, int k)
 {
-    const uint32_t *hint = x->hint;
-    int column = cm_log(c->sum) - cm_log(seen);
-    unsigned spread = (unsigned)cm_clamp(
-        column + cm_log(m->row.sum) - cm_log(m->expected) + CM_OCTAVE, 0, CM_SPREADS - 1);
-    uint32_t *at = m->at, bias = cm_bias(c), predict = bias;
-    at[0] = spread / 8;
-    at[1] = spread / 32 * 22 + cm_rank(m, 16 * c->fast + 4 * hint[HINT_MEAN]) / 2;
-    at[2] = (uint32_t)(column + 64) / 8 % 128 + 128 * hint[HINT_CLASS];
-    at[3] = cm_rank(m, c->slow) * 22 + cm_rank(m, m->row.slow) / 2;
-    if (hint[HINT_SIMILAR]) { /* in units of 5/16 of the expected size; 20 is none */
-        int32_t size = (int32_t)((CM_OCTAVE + spread % CM_OCTAVE) << spread / CM_OCTAVE);
-        predict = (uint32_t)cm_clamp((5 * sum + 41 * size) / (2 * size), 0, 40);
-        at[3] = spread / 64 * 64 + (predict < 20 ? 20 - predict : predict - 20);
+    uint32_t mean = c->sum / seen, *at = m->at;
+    uint32_t size = (uint32_t)((uint64_t)mean * m->row.sum / (m->expected | 1));
+    int column = cm_log(mean), spread = cm_log(size), predict = cm_bias(c);
+    int bias = predict, row_bias = cm_bias(&m->row), near = (spread & ~31) * 2;
+    m->expected += mean;
+    at[0] = (uint32_t)(spread >> 3);
+    at[1] = (uint32_t)(near + (cm_log(c->slow) >> 4));
+    at[2] = (uint32_t)((column & ~15) * 2 + ((spread - column) >> 3 & 31));
+    at[3] = (uint32_t)(near + (cm_log(m->row.slow) >> 4));
+    if (m->hint[HINT_SIMILAR]) { /* in units of 5/16 of the expected size */
+        predict = (int32_t)(5 * sum) / (int32_t)(64 * size + 1);
+        predict = predict < -20 ? -20 : predict > 20 ? 20 : predict;
+        at[3] = (uint32_t)(near + predict);
     }
-    at[4] = bias;
-    at[5] = m->row.last * 3u + c->last;
-    at[6] = bias / 4 + cm_bias(&m->row) / 2 * 16;
-    at[7] = predict;
-    for (int i = 0; i < 2 * CM_INPUTS; i++)
-        at[i] *= CM_NODES;
+    at[4] = (uint32_t)bias;
+    at[5] = (uint32_t)row_bias;
+    at[6] = (uint32_t)((bias >> 2) + (row_bias >> 2) * 32);
+    at[7] = (uint32_t)predict;
 
-    unsigned minus = k < 0, size = (unsigned)(minus ? -k - (int)z : k), high = 0, node = 1;
-    unsigned shift = hint[HINT_SHIFT], base = shift ? NODE_COARSE : z * NODE_HALF;
+    unsigned minus = k < 0, n = 1, node = 1;
+    size = (uint32_t)(minus ? -k : k + (int)z);
     k = 0;
-    if (z || cm_bit(m, at, base, size > 0)) {
-        minus = cm_bit(m, at + CM_INPUTS, NODE_SIGN, minus);
-        if (hint[HINT_SIMILAR])
-            at[3] += ((predict < 20) == minus ? 21u : 42u) * CM_NODES;
-        for (high = !z && !shift; high < 128; high++) {
-            node = high < NODE_UNARY_MAX - 1 ? high + 1 : NODE_UNARY_MAX;
-            if (!cm_bit(m, at, base + node, size >> shift > high))
-                break;
-        }
-        base = NODE_LOW - 1 + (high < 3 ? high : 3) * 7;
-        node = 1;
-        for (unsigned b = shift; b-- > 0;)
-            node = node * 2 + cm_bit(m, at, base + node, size >> b & 1);
-        k = (int)((high << shift) + node - (1u << shift));
-        if (minus)
-            k = -k - (int)z;
+    if (z || cm_bit(m, NODE_ZERO, size > 0)) {
+        minus = cm_bit(m, NODE_SIGN, minus);
+        if (m->hint[HINT_SIMILAR])
+            at[3] = (uint32_t)(near + (minus ? -predict : predict));
+        unsigned base = z * NODE_HALF;
+        while (n < 128 && cm_bit(m, base + n, size >= 2 * n))
+            n *= 2;
+        for (unsigned low = n / 2; node < n; low /= 2)
+            node = node * 2 + cm_bit(m, base + n + (node < 8 ? node : 8), (size & low) != 0);
+        k = minus ? -(int)node : (int)(node - z);
     }
-    m->expected += c->sum / seen;
     cm_seen(&m->row, 2 * k + (int)z);
     cm_seen(c, 2 * k + (int)z);
     return k;
@@ -397,74 +337,102 @@ static int cm_element(struct cm_model *m, const struct cm_matrix *x, struct cm_l
 /* Whether a tensor is coded element by element; all others byte by byte. */
 static bool cm_is_matrix(const struct tensor_view *t)
 {
-    return t->dtype == ST_I8 && t->ndim >= 2 && t->nbytes;
+    return t->dtype == ST_I8 && t->ndim >= 2;
 }
 
-static inline void cm_hints(struct cm_model *m, struct cm_matrix *x)
+/* cm_matrix - walk over the matrix, whose hints are known. */
+static void cm_matrix(struct cm_model *m)
 {
-    for (int i = 0; i < HINTS - !x->hint[HINT_BITS]; i++)
-        x->hint[i] = cm_plain(m, cm_hint_bits[i], x->hint[i]);
-    x->hint[HINT_SIMILAR] &= IN_RUNNER || x->cols <= CM_WIDE;
-}
-
-/* cm_matrix - walk over a matrix; rows and cols are not 0, rexp and cexp NULL or as long as they.
- */
-static void cm_matrix(struct cm_model *m, const struct cm_matrix *x)
-{
-    const uint32_t *hint = x->hint, mean = hint[HINT_MEAN];
-    struct trellis code = trellis_code(x->rexp && x->cexp ? 1u << hint[HINT_BITS] : 0);
-    m->low = cm_log(mean) + 96;
-    for (size_t j = 0; j < CM_COLUMNS && j < x->cols; j++)
-        cm_start(&m->column[j], mean, hint[HINT_COLUMN]);
-    int8_t *q = x->q;
-    for (size_t i = 0; i < x->rows; i++) {
-        cm_start(&m->row, mean, hint[HINT_ROW]);
-        m->expected = m->row.sum;
-        for (size_t j = 0; j < x->cols; j++, q++) {
+    uint32_t mean = le32(m->hint + HINT_MEAN), seen = 1u << m->hint[HINT_COLUMN];
+    struct cm_line first = {.sum = mean * seen, .slow = mean << 4};
+    const int8_t *rexp = m->rexp;
+    for (size_t j = 0; j < CM_COLUMNS && (IN_RUNNER || j < m->cols); j++)
+        m->column[j] = first;
+    first.sum = mean << m->hint[HINT_ROW];
+    for (int8_t *q = m->q; q < m->end; seen++, rexp++) {
+        m->row = first;
+        m->expected = first.sum;
+        for (size_t j = 0; j < m->cols; j++, q++) {
             struct cm_line *c = &m->column[j % CM_COLUMNS];
-            bool half = code.h0 && !step_flag(x->rexp[i]) && !step_flag(x->cexp[j]);
-            unsigned state = half ? c->state : 0;
-            int32_t sum = 0;
-            if (hint[HINT_SIMILAR]) {
+            bool half = m->hint[HINT_H0] && !step_flag((int8_t)(*rexp | m->cexp[j]));
+            unsigned z = half ? c->state & 1 : 0;
+            uint32_t sum = 0;
+            if (m->hint[HINT_SIMILAR]) {
                 if (j % CM_CHUNK == 0)
-                    cm_search(m, x, i, j);
-                for (int r = 0; r < CM_NEAR; r++)
-                    sum += m->near[r].factor * m->near[r].row[j];
+                    cm_search(m, q, j);
+                for (size_t r = 0; r < CM_NEAR; r++) {
+                    int level = q[-m->near[r].back];
+                    sum += m->near[r].factor * (uint32_t)level;
+                }
             }
-            int k =
-                cm_element(m, x, c, (uint32_t)i + (1u << hint[HINT_COLUMN]), sum, state & 1, *q);
+            int k = cm_element(m, c, seen, sum, z, *q);
             if (half)
-                c->state = (uint8_t)trellis_next(code, state, k);
+                c->state =
+                    trellis_next((struct trellis){m->hint[HINT_H0], m->hint[HINT_H1]}, c->state, k);
             *q = (int8_t)k;
         }
     }
 }
 
-/*
- * cm_tensor - what a decoder does with a matrix of the payload: hints, flags, elements. The tensors
- * with the flags must be there. Where they are not as the hints promise, or in a payload of so many
- * tensors that the search would take too long, there is no trellis.
- */
-static inline void cm_tensor(struct cm_model *m, uint8_t *payload, size_t raw_size,
-                             const struct tensor_view *matrix)
+/* ---- streams --------------------------------------------------------------------------------- */
+
+/* Stream s of a file: its bytes, and the part of the payload whose matrices it has. */
+struct cm_part {
+    const uint8_t *in, *end;
+    size_t from, to;
+    bool others; /* everything that is no matrix */
+};
+
+static inline struct cm_part cm_part(const struct cm_file *f, size_t s)
 {
-    struct cm_matrix x = {.q = (int8_t *)payload + (matrix->data - payload),
-                          .cols = matrix->shape[matrix->ndim - 1]};
-    struct weights_cursor c;
-    struct tensor_view t;
-    x.rows = matrix->nbytes / x.cols;
-    cm_hints(m, &x);
-    weights_open(&c, payload, raw_size);
-    if ((IN_RUNNER || c.left <= CM_TENSORS) && x.hint[HINT_BITS]) {
-        do
-            weights_next(&c, &t);
-        while (x.hint[HINT_FLAGS]--);
-        if (IN_RUNNER || (t.dtype == ST_I8 && t.nbytes == x.rows))
-            x.rexp = (const int8_t *)t.data;
-        if (weights_next(&c, &t) && (IN_RUNNER || (t.dtype == ST_I8 && t.nbytes == x.cols)))
-            x.cexp = (const int8_t *)t.data;
+    struct cm_part p = {.end = f->parts, .others = s == f->streams};
+    for (size_t i = 0; i <= s; i++) {
+        p.from = p.to;
+        p.to = le32(p.end);
+        p.in = p.end + 8;
+        p.end = p.in + le32(p.end + 4);
     }
-    cm_matrix(m, &x);
+    return p;
+}
+
+/* What a damaged stream could do harm with; a runner does not look. */
+static inline void cm_settle(struct cm_model *m, const struct cm_file *f,
+                             const struct tensor_view *t)
+{
+    size_t flags = le32(m->hint + HINT_FLAGS);
+    m->hint[HINT_ROW] &= 15;
+    m->hint[HINT_COLUMN] &= 15;
+    if (m->cols > CM_WIDE)
+        m->hint[HINT_SIMILAR] = 0;
+    if (t->ndim > 2 || flags < f->matrices_end || flags > f->raw_size ||
+        t->shape[0] + m->cols > f->raw_size - flags)
+        m->hint[HINT_H0] = 0;
+    if (!m->hint[HINT_H0])
+        put_le32(m->hint + HINT_FLAGS, 0);
+}
+
+/* cm_tensor - what a decoder does with a tensor if the stream has it. True when it has. */
+static inline bool cm_tensor(struct cm_model *m, const struct cm_file *f, const struct cm_part *p,
+                             const struct tensor_view *t, size_t table_end)
+{
+    size_t at = (size_t)(t->data - f->payload);
+    if (!cm_is_matrix(t)) {
+        if (p->others)
+            cm_other(m, f->payload, t, table_end);
+        return p->others;
+    }
+    if (at - p->from >= p->to - p->from)
+        return false;
+    cm_bytes(m, m->hint, HINTS, 1, m->hint);
+    m->q = (int8_t *)f->payload + at;
+    m->end = m->q + t->nbytes;
+    m->cols = t->shape[t->ndim - 1];
+    if (!IN_RUNNER)
+        cm_settle(m, f, t);
+    m->rexp = (const int8_t *)f->payload + le32(m->hint + HINT_FLAGS);
+    m->cexp = m->rexp + t->shape[0];
+    cm_matrix(m);
+    return true;
 }
 
 #endif

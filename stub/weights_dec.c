@@ -18,11 +18,13 @@ _Static_assert(sizeof(struct range_model) <= CM_WORK && sizeof(struct lzma) <= C
 
 void weights_open(struct weights_cursor *c, const uint8_t *payload, size_t raw_size)
 {
-    *c = (struct weights_cursor){.payload = payload, .end = raw_size};
-    c->bad =
-        !IN_RUNNER && (raw_size < WT_TABLE || le32(payload + WT_TABLE_SIZE) > raw_size - WT_TABLE);
-    if (c->bad)
-        return;
+    c->payload = payload;
+    if (!IN_RUNNER) {
+        *c = (struct weights_cursor){.payload = payload, .end = raw_size};
+        c->bad = raw_size < WT_TABLE || le32(payload + WT_TABLE_SIZE) > raw_size - WT_TABLE;
+        if (c->bad)
+            return;
+    }
     c->left = le32(payload + WT_COUNT);
     c->table = WT_TABLE;
     c->data = c->table_end = WT_TABLE + le32(payload + WT_TABLE_SIZE);
@@ -56,22 +58,25 @@ bool weights_next(struct weights_cursor *c, struct tensor_view *t)
     if (!IN_RUNNER && c->bad)
         return false;
     if (c->left == 0) {
-        c->bad = !IN_RUNNER && (c->table != c->table_end || c->data != c->end);
+        if (!IN_RUNNER)
+            c->bad = c->table != c->table_end || c->data != c->end;
         return false;
     }
     c->left--;
-    c->bad = !next_entry(c, t);
-    if (c->bad)
+    if (!next_entry(c, t)) {
+        c->bad = true;
         return false;
-    for (size_t esize = st_dtype_size(t->dtype); c->data % esize; c->data++)
+    }
+    for (size_t esize = st_dtype_size(t->dtype); c->data & (esize - 1); c->data++)
         if (!IN_RUNNER && (c->data >= c->end || c->payload[c->data] != 0)) {
             c->bad = true;
             return false;
         }
-    t->data = c->payload + c->data;
-    c->bad = !IN_RUNNER && t->nbytes > c->end - c->data;
-    if (c->bad)
+    if (!IN_RUNNER && t->nbytes > c->end - c->data) {
+        c->bad = true;
         return false;
+    }
+    t->data = c->payload + c->data;
     c->data += t->nbytes;
     return true;
 }
@@ -110,8 +115,10 @@ static bool decode_head(struct reader *r, const uint8_t *params, uint8_t *payloa
 #endif
     for (size_t i = head_raw; i < raw_size && !IN_RUNNER; i++)
         payload[i] = 0; /* padding; fresh in a runner */
+    if (IN_RUNNER)
+        return true;
     weights_open(&c, payload, raw_size);
-    return IN_RUNNER || (good && !c.bad && c.table_end == head_raw);
+    return good && !c.bad && c.table_end == head_raw;
 }
 
 #ifndef WEIGHTS_CM_ONLY
@@ -172,32 +179,22 @@ static bool decode_range(const uint8_t *params, const uint8_t *in, size_t in_n, 
 
 #include "stub/cm_dec.c"
 
-struct cm_job {
-    struct cm_file f;
-    uint8_t *work;
-    size_t part; /* distance of the workspaces of two streams */
-    bool good[CM_STREAMS_MAX];
-};
-
-static void cm_task(void *ctx, size_t task, size_t thread)
-{
-    struct cm_job *j = ctx;
-    (void)thread;
-    j->good[task] = cm_stream(&j->f, (unsigned)task + 1, j->work + task * j->part);
-}
-
 static bool decode_cm(struct pool *pool, const uint8_t *params, const uint8_t *in, size_t in_n,
                       uint8_t *payload, size_t raw_size, void *work)
 {
-    struct cm_job j = {.work = work, .part = pool ? CM_WORK : 0};
-    bool good = cm_open(&j.f, params, in, in_n, payload, raw_size, work);
-    if (good && pool)
-        pool_run(pool, cm_task, &j, j.f.streams);
-    for (size_t s = 0; good && s < j.f.streams; s++) {
-        if (!pool)
-            cm_task(&j, s, 0);
-        good = IN_RUNNER || j.good[s];
+    struct cm_file f;
+    if (!cm_open(&f, params, in, in_n, payload, raw_size, work))
+        return false;
+    for (size_t s = f.streams; s > 0; s--) {
+        if (pool) {
+            pool_run(pool, cm_stream, &f, s);
+            break;
+        }
+        cm_stream(&f, s - 1, 0);
     }
+    bool good = true;
+    for (size_t s = 0; !IN_RUNNER && s < f.streams; s++)
+        good = good && f.good[s];
     return good;
 }
 

@@ -41,10 +41,9 @@ struct weights_cursor {
     bool bad;
 };
 
-/* Bytes of workspace that weights_decode needs, aligned to 8, whatever the codec: what the head of
- * a section takes. Of that each stream of codec cm that is decoded at the same time uses CM_WORK.
- */
-#define WEIGHTS_WORK CODE_WORK
+/* Bytes of workspace that weights_decode needs, aligned to 8, whatever the codec; most of them are
+ * only touched where a file has many streams. */
+#define WEIGHTS_WORK ((CM_STREAMS_MAX + 1) * CM_WORK)
 
 /*
  * weights_decode_on - decode the stored bytes of a weight section.

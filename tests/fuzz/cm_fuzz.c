@@ -2,7 +2,7 @@
  * cm_fuzz - any bytes as the streams of the codec "cm", behind a sound table: that is where the
  * model runs. The table has a matrix with a trellis, one that may be searched for similar rows, one
  * with more columns than sums, an empty one, and vectors. The first two bytes say how many of the
- * others belong to stream 0.
+ * others belong to the matrices.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -51,17 +51,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (n < 2 || n > LIMIT)
         return 0;
     size_t rest = n - 2, first = le16(data) % (rest + 1), at = head_n;
-    uint8_t *in = malloc(head_n + 9 + rest), *out = malloc(payload_n);
+    uint8_t *in = malloc(head_n + 17 + rest), *out = malloc(payload_n);
     if (!in || !out)
         abort();
     memcpy(in, sound.data, head_n);
     in[at++] = 1;
-    put_le32(in + at, (uint32_t)first);
-    memcpy(in + at + 4, data + 2, first);
-    at += 4 + first;
-    put_le32(in + at, (uint32_t)(rest - first));
-    memcpy(in + at + 4, data + 2 + first, rest - first);
-    at += 4 + rest - first;
+    put_le32(in + at, (uint32_t)payload_n);
+    put_le32(in + at + 4, (uint32_t)first);
+    memcpy(in + at + 8, data + 2, first);
+    at += 8 + first;
+    put_le32(in + at, (uint32_t)payload_n);
+    put_le32(in + at + 4, (uint32_t)(rest - first));
+    memcpy(in + at + 8, data + 2 + first, rest - first);
+    at += 8 + rest - first;
     if (weights_decode(CODEC_CM, sound.params, in, at, out, payload_n, work))
         fuzz_read(out, payload_n);
     free(in);
