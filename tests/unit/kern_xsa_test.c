@@ -165,7 +165,8 @@ static void what_is_left_is_orthogonal(void **state)
     double *zero = ref_zeros(ROWS * HEADS);
     float *dots = ref_poison(ROWS * HEADS);
     struct kern *k = ref_portable();
-    struct kern_xsa a = {y, o, v, ROWS, HEADS, KV, DIM, NULL, NULL, NULL, false};
+    struct kern_xsa a = {
+        .y = y, .o = o, .v = v, .rows = ROWS, .heads = HEADS, .kv_heads = KV, .head_dim = DIM};
     (void)state;
     k->xsa_fwd(k, &a);
     for (size_t h = 0; h < ROWS * HEADS; h++) {
