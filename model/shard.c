@@ -19,7 +19,7 @@ static enum err_code check(struct shard *s, const char *path, size_t vocab, stru
     if (IN_RUNNER && wrong) /* short, as in every submission */
         return err_set(e, ERR_INPUT, "%s: not a token shard", path);
     if (wrong && s->map_bytes < SHARD_HEADER)
-        return err_set(e, ERR_INPUT, "%s: %zu bytes, a token shard has a header of %d: cut short?",
+        return err_set(e, ERR_INPUT, "%s: not a token shard: %zu bytes, its header alone has %d",
                        path, s->map_bytes, SHARD_HEADER);
     if (wrong)
         return err_set(e, ERR_INPUT,
