@@ -18,12 +18,6 @@
 
 enum { KEYS = 64, ROWS = 64, WARPS = 4, THREADS = WARPS * CUDA_WARP, PAD = 8 };
 
-static __device__ inline unsigned pack2(float x, float y)
-{
-    __nv_bfloat162 v = __floats2bfloat162_rn(x, y);
-    return *(unsigned *)&v;
-}
-
 /* Where a lane points for a 16 x 16 piece at (row, col): as left operand, and as right operand
  * stored [k][n] (read transposed). */
 template <int LD> static __device__ inline const bf16 *piece(const bf16 *tile, int row, int col)
@@ -152,19 +146,6 @@ static __device__ inline void store_rows(float *y, bool half, size_t first, size
                 *to = add ? *to + v : v;
             }
         }
-}
-
-/* Over the four lanes that share a row. */
-static __device__ inline float quad_max(float x)
-{
-    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-}
-
-static __device__ inline float quad_sum(float x)
-{
-    x += __shfl_xor_sync(0xffffffffu, x, 1);
-    return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
 static const float LOG2E = 1.44269504f;

@@ -28,18 +28,6 @@ enum { VALUES = 3 /* tiles of v in shared memory; of k there are 2 */ };
 
 #ifdef CUDA_WGMMA
 
-static __device__ inline float quad_max(float x)
-{
-    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-}
-
-static __device__ inline float quad_sum(float x)
-{
-    x += __shfl_xor_sync(0xffffffffu, x, 1);
-    return x + __shfl_xor_sync(0xffffffffu, x, 2);
-}
-
 /* Of a lane's two rows: the largest score so far, the sum of this lane's weights, what both must be
  * multiplied by for a new maximum, and the last column that is seen, from tile 0 on. */
 struct rows2 {

@@ -5,7 +5,7 @@
 #ifndef KERNELS_CUDA_ATTN90_CUH
 #define KERNELS_CUDA_ATTN90_CUH
 
-#include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/half.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 enum { DIM = 64, TILE = 64, GROUPS = 2, ROWS = GROUPS * TILE, THREADS = GROUPS * 4 * CUDA_WARP };
@@ -28,12 +28,6 @@ struct operands {
     int group; /* heads per KV head */
 };
 
-static __device__ inline unsigned pack2(float x, float y)
-{
-    __nv_bfloat162 v = __floats2bfloat162_rn(x, y);
-    return *(unsigned *)&v;
-}
-
 /* Numbers side by side, floats or half values. */
 static __device__ inline float2 pair_at(const void *x, size_t at, bool half)
 {
@@ -41,16 +35,6 @@ static __device__ inline float2 pair_at(const void *x, size_t at, bool half)
         return *(const float2 *)((const float *)x + at);
     __nv_bfloat162 v = *(const __nv_bfloat162 *)((const bf16 *)x + at);
     return make_float2(__low2float(v), __high2float(v));
-}
-
-static __device__ inline float4 four_at(const float *x, size_t at, bool half)
-{
-    if (!half)
-        return *(const float4 *)(x + at);
-    uint2 both = *(const uint2 *)((const bf16 *)x + at);
-    __nv_bfloat162 low = *(__nv_bfloat162 *)&both.x, high = *(__nv_bfloat162 *)&both.y;
-    float4 v = {__low2float(low), __high2float(low), __low2float(high), __high2float(high)};
-    return v;
 }
 
 #ifdef CUDA_WGMMA

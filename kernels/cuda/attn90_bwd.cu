@@ -19,12 +19,10 @@ __global__ static void __launch_bounds__(THREADS)
     size_t at = ((b * a.tq + t) * a.heads + h) * DIM + i;
     float dot = 0;
     if (there) {
-        float4 x = four_at(a.do_, at, a.half_o), y = four_at(a.o, at, a.half_o);
-        dot = fmaf(x.x, y.x, fmaf(x.y, y.y, fmaf(x.z, y.z, x.w * y.w)));
-        if (!a.half_o) {
-            uint2 both = {pack2(x.x, x.y), pack2(x.z, x.w)};
-            *(uint2 *)(g + at) = both;
-        }
+        const some<4> x = get<4>(a.do_, a.half_o, at), y = get<4>(a.o, a.half_o, at);
+        dot = fmaf(x.v[0], y.v[0], fmaf(x.v[1], y.v[1], fmaf(x.v[2], y.v[2], x.v[3] * y.v[3])));
+        if (!a.half_o)
+            put(g, at, x);
     }
     for (int d = 8; d; d /= 2)
         dot += __shfl_xor_sync(0xffffffffu, dot, d);

@@ -176,6 +176,26 @@ static __device__ inline float warp_max(float x)
     return x;
 }
 
+/* The same over the four lanes that share a row of a result of mma or wgmma. */
+static __device__ inline float quad_max(float x)
+{
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+static __device__ inline float quad_sum(float x)
+{
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+/* Two numbers as bf16 in a register, x in the lower half. */
+static __device__ inline unsigned pack2(float x, float y)
+{
+    __nv_bfloat162 v = __floats2bfloat162_rn(x, y);
+    return *(unsigned *)&v;
+}
+
 /* The sum over a block of up to 1,024 threads (a multiple of 32), in every thread. May be called
  * again at once: the last step of one call and the first of the next are apart by a barrier. */
 static __device__ inline float block_sum(float x)

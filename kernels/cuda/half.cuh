@@ -47,6 +47,11 @@ template <int N> static __device__ inline some<N> get(const bf16 *x, size_t at)
     return r;
 }
 
+template <int N> static __device__ inline some<N> get(const void *x, bool half, size_t at)
+{
+    return half ? get<N>((const bf16 *)x, at) : get<N>((const float *)x, at);
+}
+
 template <int N> static __device__ inline void put(float *x, size_t at, const some<N> &v)
 {
 #pragma unroll

@@ -7,6 +7,8 @@
 #                        killed after $patience seconds (60)
 #   start HOW N CMD...   the same without waiting: $pids are the ranks' processes; then call `finish`
 #   signal RANK SIGNAL   to a rank of a job that was started
+#   named NAME PATTERN   for a job that was started and must fail in time: waits 20 s at most; PATTERN is who is
+#                        to be named
 #   $dir/as_rank         in CMD, as the first words: `as_rank N FROM TO` puts TO in the place of the argument FROM
 #                        on rank N alone
 
@@ -109,6 +111,17 @@ launch() {
 signal() {
     # shellcheck disable=SC2086
     kill "-$2" "$(echo $pids | cut -d' ' -f$(($1 + 1)))" 2>/dev/null
+}
+
+named() {
+    patience=20 finish
+    if [ $late = 1 ] || [ $status = 0 ]; then
+        fail "$1: status $status after $seconds s"
+    elif ! grep -q "$2" all.err; then
+        fail "$1: nobody names it: $(head -c 600 all.err)"
+    else
+        ok "$1: ended after $seconds s"
+    fi
 }
 
 launchers=tcp

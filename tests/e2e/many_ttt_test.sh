@@ -48,25 +48,11 @@ for how in $launchers; do
         start $how 3 "$BIN/verify" score $w --data data --threads 1 $long
         sleep 0.$((3 + RANDOM % 7))
         signal $who KILL
-        patience=20 finish
-        if [ $late = 1 ] || [ $status = 0 ]; then
-            fail "rank $who killed, $how: status $status after $seconds s"
-        elif ! grep -q "rank $who" all.err; then
-            fail "rank $who killed, $how: nobody names it: $(head -c 600 all.err)"
-        else
-            ok "rank $who killed, $how: ended after $seconds s"
-        fi
+        named "rank $who killed, $how" "rank $who"
     done
     COMM_TIMEOUT=2 start $how 3 "$BIN/verify" score $w --data data --threads 1 $long
     sleep 0.7
     signal 1 STOP
-    patience=20 finish
-    if [ $late = 1 ] || [ $status = 0 ]; then
-        fail "rank 1 stopped, $how: status $status after $seconds s"
-    elif ! grep -q "^verify: .*rank 1" all.err; then
-        fail "rank 1 stopped, $how: nobody names it: $(head -c 600 all.err)"
-    else
-        ok "rank 1 stopped, $how: ended after $seconds s"
-    fi
+    named "rank 1 stopped, $how" "^verify: .*rank 1"
 done
 exit $failed
