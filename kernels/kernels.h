@@ -266,6 +266,37 @@ struct kern_ns {
     float a, b, c, eps;
 };
 
+#ifndef RUNNER
+/*
+ * Numbers of an update that are not known yet when it is queued: a step that is played from a tape
+ * has other learning rates than the one before, and whether it may change anything is found out on
+ * the way. They are doubles in backend memory.
+ *
+ * kern_dial - base + slope * *at, both rounded in double, then to float; base alone when at is
+ * NULL.
+ *
+ * kern_verdict - what is to be done with gradients, from sums that are in backend memory:
+ *
+ *   loss = sum of loss[losses];  norm = scale * sqrt(sum of square[squares]), both in ascending
+ *   order; clip = min(1, max / (norm + eps)), 1 when max is 0;  go = loss and norm are finite
+ */
+struct kern_dial {
+    const double *at;
+    double base, slope;
+};
+enum { VERDICT_LOSS, VERDICT_NORM, VERDICT_CLIP, VERDICT_GO, VERDICTS };
+struct kern_verdict {
+    const double *loss, *square;
+    size_t losses, squares;
+    double scale, max, eps;
+    double *out; /* [VERDICTS]; clip is 1 and go 0 when something is not finite */
+};
+/* The numbers of kern_adamw that change. */
+struct kern_adamw_at {
+    const double *lr, *step;
+};
+#endif
+
 struct kern_tape; /* the backend's own: see `record` */
 
 struct kern {
@@ -396,6 +427,10 @@ struct kern {
      *
      * head_train - head_fwd and head_bwd in one, which needs the logits once instead of twice.
      *
+     * verdict - see kern_verdict.
+     * blend - axpby with dials; nothing when *go is 0 (go NULL: always).
+     * adamw_at - adamw without its lr and step; nothing when *go is 0.
+     *
      * hold - the n floats at w, weights of linear layers among them, will not change before the
      * next call: a backend that computes with another type keeps them in that type. hold(k, NULL,
      * 0) before they change.
@@ -409,6 +444,11 @@ struct kern {
     void (*xsa_half)(struct kern *k, const struct kern_xsa *a);
     void (*xsa_bwd_half)(struct kern *k, const struct kern_xsa *a);
     void (*head_train)(struct kern *k, const struct kern_head *a);
+    void (*verdict)(struct kern *k, const struct kern_verdict *v);
+    void (*blend)(struct kern *k, float *y, const float *x, size_t n, const struct kern_dial *a,
+                  const struct kern_dial *b, const double *go);
+    void (*adamw_at)(struct kern *k, const struct kern_adamw *a, const struct kern_adamw_at *at,
+                     const double *go);
     void (*hold)(struct kern *k, const float *w, size_t n);
 
     /*
@@ -417,12 +457,13 @@ struct kern {
      *
      * record - from here on operations are noted and not carried out. False: this backend cannot
      *          (any more); nothing has changed then. The same operations with the same sizes must
-     *          have been carried out before, so that everything that is set up once is there. Not
-     *          to be recorded: alloc, free, upload, download, sync, hold, sumsq, newton_schulz.
+     *          have been carried out before, so that everything that is set up once is there; lists
+     *          of pointers (newton_schulz) the same lists. Not to be recorded: alloc, free, upload,
+     *          download, sync, sumsq. What is held at the end must be what was held before.
      * recorded - ends it. NULL when the sequence cannot be played: carry it out as usual.
      * play - queue the whole of a tape. False when it does not fit any more, because weights were
-     *        held when it was recorded and now are not, or the other way round: nothing is queued.
-     * forget - free a tape; NULL is allowed. Before the memory that it works on is freed.
+     *        held before it was recorded and now are not, or the other way round: nothing is
+     * queued. forget - free a tape; NULL is allowed. Before the memory that it works on is freed.
      */
     bool (*record)(struct kern *k);
     struct kern_tape *(*recorded)(struct kern *k);

@@ -65,6 +65,12 @@ struct graph_node {
     bool dead;           /* nothing that matters reads its outputs */
 };
 
+/* Tokens of one run, backend memory: what embeddings look up, [batch*t] each, the second with a
+ * bigram table only; and the targets of the scored rows. */
+struct graph_tokens {
+    uint16_t *ids, *hashed, *target;
+};
+
 /* Coefficient vectors that are computed from parameters (kern_coef) before each run. A combine
  * takes one where it takes a parameter vector: references are numbers below GRAPH_NONE. */
 struct graph_coef {
@@ -112,8 +118,9 @@ struct graph {
         const float *params;    /* of its last call */
         float *grads, gscale;
     } tape;
-    size_t trained, played; /* calls of graph_train, and those that were played from the tape */
-    double forward_s;       /* wall time of the forward of the last call, 0 when it was played */
+    size_t trained,
+        played;       /* calls of graph_train and graph_train_staged; those played from the tape */
+    double forward_s; /* wall time of the forward of the last call, 0 when it was played */
     bool
         whole; /* graph_train is at work: with half values, the head forward and backward at once */
 #endif
@@ -198,6 +205,16 @@ void graph_backward(struct graph *g, const float *params, float *grads, float gs
  */
 void graph_train(struct graph *g, const float *params, const uint16_t *ids, const uint16_t *target,
                  float *grads, float gscale, double *loss);
+#endif
+
+#ifndef RUNNER
+/* graph_stage - tokens for graph_train_staged, from the host. `to` is the caller's. */
+void graph_stage(struct graph *g, const struct graph_tokens *to, const uint16_t *ids,
+                 const uint16_t *target);
+/* graph_train_staged - graph_train with tokens that are in backend memory, always operation by
+ * operation: a caller may put it on a tape of its own. */
+void graph_train_staged(struct graph *g, const float *params, const struct graph_tokens *from,
+                        float *grads, float gscale, double *loss);
 #endif
 
 #ifndef RUNNER

@@ -561,6 +561,35 @@ void graph_train(struct graph *g, const float *params, const uint16_t *ids, cons
     g->k->sum_into(g->k, loss, val(g, g->nll), scored);
 }
 
+/* Other places for the tokens; returns those before. */
+static struct graph_tokens tokens_at(struct graph *g, const struct graph_tokens *at)
+{
+    struct graph_tokens before = {g->ids, g->hashed, g->target};
+    g->ids = at->ids;
+    g->hashed = at->hashed;
+    g->target = at->target;
+    return before;
+}
+
+void graph_stage(struct graph *g, const struct graph_tokens *to, const uint16_t *ids,
+                 const uint16_t *target)
+{
+    struct graph_tokens own = tokens_at(g, to);
+    upload(g, ids, target, g->batch * (g->t - g->from));
+    tokens_at(g, &own);
+}
+
+void graph_train_staged(struct graph *g, const float *params, const struct graph_tokens *from,
+                        float *grads, float gscale, double *loss)
+{
+    struct graph_tokens own = tokens_at(g, from);
+    if (!g->trained++)
+        graph_halves(g);
+    train(g, params, grads, gscale);
+    g->k->sum_into(g->k, loss, val(g, g->nll), g->batch * (g->t - g->from));
+    tokens_at(g, &own);
+}
+
 #endif
 
 #endif

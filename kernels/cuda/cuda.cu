@@ -193,6 +193,7 @@ extern "C" enum err_code kern_cuda(struct kern **out, int device, struct err *e)
 #ifndef RUNNER
     cuda_fill_queue(k);
     cuda_fill_train(k);
+    cuda_fill_update(k);
     cuda_fill_combine(k);
     cuda_fill_heads(k);
     if (cuda_attn90_open(k))

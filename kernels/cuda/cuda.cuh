@@ -98,6 +98,11 @@ void cuda_to_bf16(struct cuda *c, bf16 *y, const float *x, size_t n);
  * NULL. */
 const bf16 *cuda_held(struct cuda *c, const float *w, size_t n);
 
+/* A list of n pointers in device memory, which stays there: the next call with the same pointers
+ * returns the same list. NULL, and a failure recorded, without memory, or when a list would have to
+ * be made while a tape is recorded. */
+float *const *cuda_list(struct kern *k, float *const *x, size_t n);
+
 /*
  * cuda_matmul - c[batch][m][n] = alpha * op(a) op(b) + beta * d, all row-major and dense, fp32
  * sums. op(a) is [m][k], stored [k][m] when ta; op(b) is [k][n], stored [n][k] when tb. a and b are
@@ -153,6 +158,7 @@ void cuda_fill_slot(struct kern *k);
 void cuda_fill_optim(struct kern *k);
 void cuda_fill_queue(struct kern *k);
 void cuda_fill_train(struct kern *k);
+void cuda_fill_update(struct kern *k);
 void cuda_fill_combine(struct kern *k);
 void cuda_fill_heads(struct kern *k);
 
@@ -187,6 +193,44 @@ static __device__ inline float quad_sum(float x)
 {
     x += __shfl_xor_sync(0xffffffffu, x, 1);
     return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+/* The numbers of an AdamW step that all elements share: lr; lr / (1 - b1^step); sqrt(1 - b2^step).
+ * The same bits on host and device. */
+struct cuda_adam {
+    float lr, step, root;
+};
+
+/* 1 - b^n by squaring, in double, as on the CPU. */
+static __host__ __device__ inline double cuda_bias(double b, size_t n)
+{
+    double r = 1;
+    for (; n; n /= 2, b *= b)
+        if (n % 2)
+            r *= b;
+#ifdef __CUDA_ARCH__
+    return __dsub_rn(1, r); /* and no fused multiply-add with the last product */
+#else
+    return 1 - r;
+#endif
+}
+
+static __host__ __device__ inline struct cuda_adam cuda_adam(const struct kern_adamw *a, float lr,
+                                                             size_t step)
+{
+    struct cuda_adam r = {lr, (float)(lr / cuda_bias(a->b1, step)),
+                          (float)sqrt(cuda_bias(a->b2, step))};
+    return r;
+}
+
+static __device__ inline void cuda_adamw(const struct kern_adamw *a, size_t i,
+                                         const struct cuda_adam *r)
+{
+    float g = a->g[i], m = fmaf(1 - a->b1, g, a->b1 * a->m[i]);
+    float v = fmaf((1 - a->b2) * g, g, a->b2 * a->v[i]);
+    a->m[i] = m;
+    a->v[i] = v;
+    a->p[i] = a->p[i] * (1 - r->lr * a->wd) - r->step * (m / (sqrtf(v) / r->root + a->eps));
 }
 
 /* Two numbers as bf16 in a register, x in the lower half. */

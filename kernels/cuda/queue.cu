@@ -4,8 +4,8 @@
  *
  * Uploads. From ordinary memory cudaMemcpyAsync may wait until the device gets there. So bytes are
  * copied into a ring of SLOTS pieces of page-locked memory and go from there; an event behind each
- * piece says when it may be written again. The host waits only when it is a whole ring ahead: with
- * 98,304 tokens in a micro-batch that is seven of them.
+ * piece says when it may be written again. The host waits only when it is a whole ring ahead: two
+ * million tokens with their targets, or two thirds of that with rows of a bigram table.
  *
  * Tapes are CUDA graphs, captured from the stream. A captured kernel keeps its arguments, so every
  * address in it must stay: weights, activations and gradients do, and temporary memory then comes
@@ -18,7 +18,7 @@
 #include "kernels/cuda/cuda.cuh"
 
 enum {
-    SLOTS = 4,
+    SLOTS = 8,
     SLOT_BYTES = 1 << 20,
     MATRICES = 512 /* that are remembered; the records have 81 */
 };
@@ -35,9 +35,17 @@ struct matrix {
     bf16 *w16;
 };
 
+/* Pointers, here and on the device. */
+struct list {
+    struct list *next;
+    float **at; /* device */
+    size_t n;
+    float *x[];
+};
+
 struct kern_tape {
     cudaGraphExec_t exec;
-    struct span held; /* when it was recorded */
+    struct span held; /* before it was recorded */
 };
 
 struct queue {
@@ -47,8 +55,10 @@ struct queue {
     struct span held;
     struct matrix matrix[MATRICES];
     size_t matrices, tapes;
+    struct list *lists;
     bool recording;
-    bool broken; /* a recording failed: the same would happen again */
+    struct span began; /* what was held then */
+    bool broken;       /* a recording failed: the same would happen again */
 };
 
 enum err_code queue_open(struct queue **out, struct err *e)
@@ -74,6 +84,11 @@ void queue_close(struct queue *q)
         cudaFreeHost(q->ring);
     for (size_t i = 0; i < q->matrices; i++)
         cudaFree(q->matrix[i].w16);
+    for (struct list *l = q->lists, *next; l; l = next) {
+        next = l->next;
+        cudaFree(l->at);
+        free(l);
+    }
     free(q);
 }
 
@@ -147,6 +162,36 @@ static void hold(struct kern *k, const float *w, size_t n)
             cuda_to_bf16(c, q->matrix[i].w16, q->matrix[i].of.w, q->matrix[i].of.n);
 }
 
+/* ---- lists of pointers ---- */
+
+float *const *cuda_list(struct kern *k, float *const *x, size_t n)
+{
+    struct cuda *c = cuda_of(k);
+    struct queue *q = c->queue;
+    for (const struct list *l = q->lists; l; l = l->next)
+        if (l->n == n && !memcmp(l->x, x, n * sizeof *x))
+            return l->at;
+    if (q->recording) {
+        cuda_ok(c, cudaErrorStreamCaptureUnsupported, "list of pointers");
+        return NULL;
+    }
+    struct list *l = (struct list *)malloc(sizeof *l + n * sizeof *x);
+    void *at = NULL;
+    if (!l || !cuda_ok(c, cudaMallocAsync(&at, n * sizeof *x, c->stream), "list of pointers")) {
+        if (!l)
+            cuda_ok(c, cudaErrorMemoryAllocation, "list of pointers");
+        free(l);
+        return NULL;
+    }
+    l->next = q->lists;
+    l->at = (float **)at;
+    l->n = n;
+    memcpy(l->x, x, n * sizeof *x);
+    q->lists = l;
+    k->upload(k, at, x, n * sizeof *x);
+    return l->at;
+}
+
 /* ---- tapes ---- */
 
 /* Makes the block of temporary memory as large as was ever needed, unless a tape uses it. */
@@ -175,6 +220,7 @@ static bool record(struct kern *k)
     c->queue->recording =
         cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeRelaxed) == cudaSuccess;
     c->queue->broken = !c->queue->recording;
+    c->queue->began = c->queue->held;
     return c->queue->recording;
 }
 
@@ -190,7 +236,7 @@ static struct kern_tape *recorded(struct kern *k)
     if (graph)
         cudaGraphDestroy(graph);
     if (ok) {
-        t->held = c->queue->held;
+        t->held = c->queue->began;
         c->queue->tapes++;
         return t;
     }

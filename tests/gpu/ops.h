@@ -63,6 +63,7 @@ void ops_products(struct ops *o, bool small);
 void ops_attention(struct ops *o, bool small);
 void ops_loss(struct ops *o, bool small);
 void ops_optimiser(struct ops *o, bool small);
+void ops_updates(struct ops *o, bool small);
 void ops_halves(struct ops *o, bool small);
 void ops_step(struct ops *o);
 

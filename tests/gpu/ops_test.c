@@ -258,6 +258,7 @@ int main(int argc, char **argv)
     ops_attention(&o, small);
     ops_loss(&o, small);
     ops_optimiser(&o, small);
+    ops_updates(&o, small);
     if (ops_has_half(&o))
         ops_halves(&o, small);
     ops_step(&o);

@@ -191,6 +191,16 @@ static inline float __fmaf_rn(float x, float y, float z)
     return fmaf(x, y, z);
 }
 
+static inline double __dadd_rn(double x, double y)
+{
+    return x + y;
+}
+
+static inline double __dmul_rn(double x, double y)
+{
+    return x * y;
+}
+
 static inline float rsqrtf(float x)
 {
     return 1.0f / sqrtf(x);
