@@ -202,6 +202,8 @@ struct kern_coef {
  *   y = x W^T, with act followed by LeakyReLU(slope)^2, which stores f as linear_act_fwd does
  *   g = dy * f with act, else dy;  dw += g^T x;  dx = g W, added when `add`
  *
+ * f may be NULL in the forward: only scoring.
+ *
  * Values with a mark are half values: stored as bf16, densely, in the memory that their floats
  * would have. Where only linear layers or attention read a value, it is what they would round it to
  * anyway; the other half values are rounded once more, as in the records, whose framework stores

@@ -121,8 +121,9 @@ struct graph {
     size_t trained,
         played;       /* calls of graph_train and graph_train_staged; those played from the tape */
     double forward_s; /* wall time of the forward of the last call, 0 when it was played */
-    bool
-        whole; /* graph_train is at work: with half values, the head forward and backward at once */
+    bool lean;        /* a scoring plan with half values: k has them */
+    bool whole; /* graph_train is at work: with half values, the head forward and backward at once.
+                   Or graph_forward of a lean plan */
 #endif
 };
 
@@ -219,11 +220,11 @@ void graph_train_staged(struct graph *g, const float *params, const struct graph
 
 #ifndef RUNNER
 /*
- * graph_halves - which values of a training plan graph_train stores as bf16, if the backend has
- * half values: norms and results of an activation that linear layers alone read, with their
- * gradients; what linear layers add to the stream, its gradient where it is written once; and what
- * is between the linear layers of an attention layer. The stream itself, and what the head reads,
- * are fp32. Called by the first graph_train.
+ * graph_halves - which values graph_train, or graph_forward of a scoring plan, stores as bf16, if
+ * the backend has half values: norms and results of an activation that linear layers alone read,
+ * with their gradients; what linear layers add to the stream, its gradient where it is written
+ * once; and what is between the linear layers of an attention layer. The stream itself, and what
+ * the head reads, are fp32. Called by the first graph_train, and by graph_plan for scoring.
  */
 void graph_halves(struct graph *g);
 #endif

@@ -241,6 +241,10 @@ static void find_lives(struct graph *g)
 static bool may_alias(const struct graph *g, const struct graph_node *n, int i)
 {
     const struct graph_value *x, *y;
+#ifndef RUNNER
+    if (g->lean)
+        return false; /* operations on half values are not done in place */
+#endif
     if (g->training || (n->op != OP_QK && n->op != OP_COMBINE && n->op != OP_XSA) ||
         n->in[0] == GRAPH_NONE)
         return false;
@@ -386,6 +390,11 @@ enum err_code graph_plan(struct graph *g, struct kern *k, size_t batch, size_t t
     if ((rc = prune(g, e)) || (rc = insert_takes(g, e)))
         return rc;
     find_lives(g);
+#ifndef RUNNER
+    g->lean = !training && k->linear_train;
+    if (g->lean)
+        graph_halves(g);
+#endif
     place_forward(g, &p);
     if (training)
         place_backward(g, &p);
@@ -426,14 +435,19 @@ static unsigned reader(const struct graph_node *n, int j)
     }
 }
 
+/* What takes some rows of a value (a scoring plan) is not its reader, but who reads these rows. */
 static struct readers readers_of(const struct graph *g, int v)
 {
     struct readers r = {0};
     for (size_t i = 0; i < g->nodes; i++)
         for (int j = 0; j < GRAPH_INS && !g->node[i].dead; j++)
             if (g->node[i].in[j] == v) {
-                r.by |= reader(&g->node[i], j);
-                r.count++;
+                bool take = g->node[i].op == OP_TAKE;
+                struct readers of = {reader(&g->node[i], j), 1};
+                if (take)
+                    of = readers_of(g, g->node[i].out[0]);
+                r.by |= of.by;
+                r.count += of.count;
             }
     return r;
 }
@@ -454,9 +468,24 @@ static const struct graph_node *maker(const struct graph *g, int v)
     return &g->node[g->value[v].made];
 }
 
+/* v itself, or what its rows were taken from. */
+static int whole_of(const struct graph *g, int v)
+{
+    return maker(g, v)->op == OP_TAKE ? maker(g, v)->in[0] : v;
+}
+
+static void set_halves(struct graph *g, int v, bool half_grad)
+{
+    g->value[v].half = true;
+    g->value[v].half_grad = half_grad;
+    for (size_t i = 0; i < g->nodes; i++)
+        if (g->node[i].op == OP_TAKE && g->node[i].in[0] == v)
+            g->value[g->node[i].out[0]].half = true;
+}
+
 static void set_half(struct graph *g, int v)
 {
-    g->value[v].half = g->value[v].half_grad = true;
+    set_halves(g, v, true);
 }
 
 /* Is v a linear layer's result, normed and turned, which nobody else reads? */
@@ -476,7 +505,7 @@ static void mark_layer(struct graph *g, const struct graph_node *n)
         !plain_qk(g, n->in[1]))
         return;
     for (size_t i = 0; i < g->nodes && read_once(g, o, BY_XSA); i++)
-        if (g->node[i].in[0] == o && g->node[i].in[1] == v) {
+        if (g->node[i].in[0] == o && whole_of(g, g->node[i].in[1]) == v) {
             y = g->node[i].out[0];
             readers = 2;
         }
@@ -492,8 +521,7 @@ static void mark_layer(struct graph *g, const struct graph_node *n)
     }
     set_half(g, o);
     set_half(g, y);
-    g->value[v].half = true;
-    g->value[v].half_grad = linear;
+    set_halves(g, v, linear);
 }
 
 void graph_halves(struct graph *g)
@@ -506,10 +534,8 @@ void graph_halves(struct graph *g)
             continue;
         if ((norm || n->op == OP_LINEAR_ACT) && read_by(g, y, BY_LINEAR))
             set_half(g, y);
-        if (n->op == OP_LINEAR && read_by(g, y, BY_SUM)) {
-            g->value[y].half = true;
-            g->value[y].half_grad = readers_of(g, y).count == 1;
-        }
+        if (n->op == OP_LINEAR && read_by(g, y, BY_SUM))
+            set_halves(g, y, readers_of(g, y).count == 1);
         if (n->op == OP_ATTN)
             mark_layer(g, n);
     }

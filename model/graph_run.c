@@ -205,8 +205,10 @@ static bool run_whole(struct graph *g, const struct graph_node *n, const float *
     } else if (linear && k->linear_train) {
         struct kern_linear a = linear_args(g, n, params);
         k->linear_train(k, &a);
+    } else if (n->op == OP_TAKE && half(g, n->in[0])) {
+        k->take(k, val(g, n->out[0]), val(g, n->in[0]), g->batch, g->t, g->from, n->n_in / 2);
     } else {
-        return n->op == OP_HEAD && k->head_train; /* the backward will do it */
+        return n->op == OP_HEAD && g->training && k->head_train; /* the backward will do it */
     }
     return true;
 }
@@ -309,7 +311,13 @@ enum err_code graph_forward(struct graph *g, const float *params, const uint16_t
 {
     size_t scored = g->batch * (g->t - g->from);
     upload(g, ids, target, scored);
+#ifndef RUNNER
+    g->whole = g->lean;
+#endif
     forward(g, params, target);
+#ifndef RUNNER
+    g->whole = false;
+#endif
     if (nll)
         g->k->download(g->k, nll, val(g, g->nll), scored * sizeof *nll);
     return g->k->sync(g->k, e);
@@ -336,6 +344,18 @@ void graph_read(struct graph *g, int value, float *out)
 {
     const struct graph_value *v = &g->value[value];
     size_t rows = g->batch * (g->t - (v->tail ? g->from : 0));
+#ifndef RUNNER
+    if (g->lean && v->half) { /* widened from the end of the same memory */
+        uint16_t bf16;
+        g->k->download(g->k, out, val(g, value), rows * v->width * sizeof bf16);
+        for (size_t i = rows * v->width; i-- > 0;) {
+            memcpy(&bf16, (const char *)out + i * sizeof bf16, sizeof bf16);
+            uint32_t word = (uint32_t)bf16 << 16;
+            memcpy(out + i, &word, sizeof word);
+        }
+        return;
+    }
+#endif
     g->k->download(g->k, out, val(g, value), rows * v->width * sizeof *out);
 }
 

@@ -124,8 +124,16 @@ enum err_code scorer_forward(struct scorer *s, const struct window_list *l, size
         memcpy(s->ids + j * w.len, x, w.len * sizeof *x);
         memcpy(s->target + j * rows, x + first + 1, rows * sizeof *x);
     }
-    return graph_forward(&s->g, s->params, s->ids, head ? s->target : NULL, head ? s->nll : NULL,
-                         e);
+#ifndef RUNNER
+    if (s->k->hold)
+        s->k->hold(s->k, s->params, s->m->floats);
+#endif
+    rc = graph_forward(&s->g, s->params, s->ids, head ? s->target : NULL, head ? s->nll : NULL, e);
+#ifndef RUNNER
+    if (s->k->hold)
+        s->k->hold(s->k, NULL, 0);
+#endif
+    return rc;
 }
 
 enum err_code scorer_take(struct scorer *s, const struct window_list *l, size_t i, size_t n,

@@ -86,7 +86,7 @@ __global__ static void __launch_bounds__(THREADS) qk_kernel(const struct kern_qk
     for (int i = 0; i < EIGHT; i++)
         x.v[i] *= gain;
     put((bf16 *)a.y, p.at, x);
-    if (p.i == 0)
+    if (p.i == 0 && a.rstd)
         a.rstd[p.unit] = rstd;
 }
 

@@ -106,7 +106,7 @@ static void linear_train(struct kern *k, const struct kern_linear *a)
     struct operand w = rounded(c, a->w, a->n_out * a->n_in, false);
     const struct cuda_matmul p = {CUDA_BF16, a->y16 ? CUDA_BF16 : CUDA_F32,
                                   x.p,       w.p,
-                                  NULL,      a->act ? a->f : a->y,
+                                  NULL,      a->act && a->f ? a->f : a->y,
                                   1,         a->rows,
                                   a->n_out,  a->n_in,
                                   false,     true,
@@ -115,7 +115,7 @@ static void linear_train(struct kern *k, const struct kern_linear *a)
         cuda_matmul(c, &p);
         if (a->act) {
             CUDA_LAUNCH(act_kernel, cuda_grid(n / 8 + 1, THREADS), THREADS, 0, c->stream,
-                        (bf16 *)a->y, (const bf16 *)a->f, n, 2 * a->slope * a->slope);
+                        (bf16 *)a->y, (const bf16 *)p.c, n, 2 * a->slope * a->slope);
             cuda_launched(c, "linear layer");
         }
     }

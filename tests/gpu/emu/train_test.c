@@ -92,6 +92,9 @@ static void training(void **state)
 
 enum { TOKENS = 84 };
 
+/* Heads that a card's kernels for half values take. */
+#define HALVES "MODEL_DIM=64\nNUM_HEADS=4\nNUM_KV_HEADS=2\nROPE_DIMS=16\n"
+
 /* Every way of scoring, of a stream of TOKENS. */
 static const struct {
     const char *name, *settings;
@@ -99,6 +102,13 @@ static const struct {
 } modes[] = {
     {"plain", "", EVAL_PLAIN},
     {"sliding", "", EVAL_SLIDING},
+    {"sliding, values as bf16", HALVES, EVAL_SLIDING},
+    {"sliding, values as bf16, all switches",
+     HALVES
+     "XSA_LAST_N=3\nVE_ENABLED=1\nVE_LAYERS=2\nVE_DIM=8\nSKIP_GATES_ENABLED=1\nSMEAR_GATE=1\n"
+     "RECUR_LAYERS=1",
+     EVAL_SLIDING},
+    {"slot, values as bf16", HALVES "SLOT_STEPS=2\nXSA_LAST_N=1", EVAL_SLOT},
     {"slot", "SLOT_STEPS=2", EVAL_SLOT},
     {"slot-context", "SLOT_STEPS=2", EVAL_SLOT_CONTEXT},
     {"slot-context, shared", "SLOT_STEPS=2\nSLOT_SHARED=1", EVAL_SLOT_CONTEXT},
