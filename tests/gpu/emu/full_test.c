@@ -7,7 +7,7 @@
 #include "tests/unit/adapt.h"
 #include "trainer/step.h"
 
-enum { MICRO = 98304, MICROS = 3, STEPS = 2, STREAM = 2048 + 31 * 64 + 1 };
+enum { MICRO = 98304, MICROS = 3, STEPS = 2, STREAM = 2048 + 63 * 64 + 1 };
 
 static void no_err(enum err_code rc, const struct err *e)
 {
@@ -93,7 +93,7 @@ static void scoring(void **state)
     float *params = f.k->alloc(f.k, f.m.floats * sizeof *params);
     struct tiny t = {.m = f.m, .k = f.k, .params = params};
     for (size_t i = 0; i < COUNT(modes); i++) {
-        const struct score_opts o = {.mode = modes[i]};
+        const struct score_opts o = {.mode = modes[i], .batch = 64};
         no_err(adapt_score(&t, tok, STREAM, &o, run, &e), &e);
     }
     f.k->free(f.k, params);
