@@ -242,7 +242,7 @@ static void scenes_of_calls(void **state)
  * is marked as a half value is counted. */
 
 static struct {
-    size_t layers, x16, y16, dy16, dx16, norms, sums, qks, attns, xsas, heads;
+    size_t layers, x16, y16, dy16, dx16, norms, sums, qks, attns, xsas, pairs, pairs_back, heads;
     void (*attn_fwd)(struct kern *k, const struct kern_attn *a);
     void (*attn_bwd)(struct kern *k, const struct kern_attn *a);
 } used;
@@ -329,6 +329,72 @@ static void xsa_bwd_half(struct kern *k, const struct kern_xsa *a)
     k->xsa_bwd(k, a);
 }
 
+/* Attention with XSA. What the first returns is in memory of its own, which no plan knows; it is
+ * computed again for the backward. s is numbers that have to be there still. */
+static struct kern_xsa xsa_of(const struct kern_attn_xsa *a, const float *o)
+{
+    const struct kern_attn *at = &a->attn;
+    return (struct kern_xsa){.y = at->o,
+                             .o = o,
+                             .v = at->v,
+                             .rows = at->batch * at->tq,
+                             .heads = at->heads,
+                             .kv_heads = at->kv_heads,
+                             .head_dim = at->head_dim,
+                             .dy = at->do_,
+                             .do_ = a->do_,
+                             .dv = at->dv,
+                             .add = at->add_dv};
+}
+
+static float *attn_alone(struct kern *k, const struct kern_attn_xsa *a)
+{
+    struct kern_attn at = a->attn;
+    at.o = malloc(at.batch * at.tq * at.heads * at.head_dim * sizeof(float));
+    if (!at.o)
+        abort();
+    used.attn_fwd(k, &at);
+    return at.o;
+}
+
+static void attn_xsa_fwd(struct kern *k, const struct kern_attn_xsa *a)
+{
+    float *o = attn_alone(k, a);
+    const struct kern_xsa x = xsa_of(a, o);
+    assert_true(a->attn.half && a->attn.half_o && a->attn.half_dqk);
+    assert_true(!a->attn.q0 && a->attn.tq == a->attn.tk);
+    k->xsa_fwd(k, &x);
+    for (size_t i = 0; i < x.rows * x.heads; i++)
+        a->s[i] = (float)(used.pairs + i);
+    used.pairs_back = ++used.pairs;
+    free(o);
+}
+
+static void attn_xsa_bwd(struct kern *k, const struct kern_attn_xsa *a)
+{
+    float *o = attn_alone(k, a);
+    const struct kern_xsa x = xsa_of(a, o);
+    size_t n = x.rows * x.heads * x.head_dim, nv = x.rows * x.kv_heads * x.head_dim;
+    const struct {
+        const float *p;
+        size_t n;
+    } apart[] = {{x.y, n}, {x.dy, n}, {x.do_, n}, {x.v, nv}, {x.dv, nv}, {a->s, x.rows * x.heads}};
+    struct kern_attn at = a->attn;
+    used.pairs_back--;
+    for (size_t i = 0; i < COUNT(apart); i++)
+        for (size_t j = 0; j < i; j++)
+            assert_true(apart[i].p + apart[i].n <= apart[j].p ||
+                        apart[j].p + apart[j].n <= apart[i].p);
+    for (size_t i = 0; i < x.rows * x.heads; i++)
+        assert_true(memcmp(&a->s[i], &(float){(float)(used.pairs_back + i)}, sizeof(float)) == 0);
+    k->xsa_bwd(k, &x);
+    at.o = o;
+    at.do_ = x.do_;
+    at.add_dv = true;
+    used.attn_bwd(k, &at);
+    free(o);
+}
+
 static void head_train(struct kern *k, const struct kern_head *a)
 {
     used.heads++;
@@ -363,7 +429,8 @@ static const struct {
     {HEADS16 "RECUR_LAYERS=1\nSKIP_GATES_ENABLED=1", 24, 24, 24, 24, 24, 8, 8, 8, 4, 0},
 };
 
-static void one_model(size_t c)
+/* together: this backend has attention with XSA as one operation. */
+static void one_model(size_t c, bool together)
 {
     struct tiny t = tiny_open(models[c].settings, 1, 8);
     struct graph g;
@@ -386,6 +453,8 @@ static void one_model(size_t c)
     t.k->qk_bwd_half = qk_bwd_half;
     t.k->xsa_half = xsa_half;
     t.k->xsa_bwd_half = xsa_bwd_half;
+    t.k->attn_xsa_fwd = together ? attn_xsa_fwd : NULL;
+    t.k->attn_xsa_bwd = together ? attn_xsa_bwd : NULL;
     t.k->head_train = head_train;
     for (int run = 0; run < 3; run++) { /* graph_train, the same with a tap, and not graph_train */
         g.tap = run == 1 ? no_tap : NULL;
@@ -403,12 +472,14 @@ static void one_model(size_t c)
     if (used.layers != models[c].layers || used.x16 != models[c].x16 || used.y16 != models[c].y16 ||
         used.dy16 != models[c].dy16 || used.dx16 != models[c].dx16 ||
         used.norms != models[c].norms || used.sums != models[c].sums || used.qks != models[c].qks ||
-        used.attns != models[c].attns || used.xsas != models[c].xsas || used.heads != 1 ||
+        used.attns + used.pairs != models[c].attns || used.xsas + used.pairs != models[c].xsas ||
+        used.pairs != (together ? models[c].xsas : 0) || used.pairs_back || used.heads != 1 ||
         taps != used.layers)
         fail_msg("\"%s\": %zu layers, x16 %zu, y16 %zu, dy16 %zu, dx16 %zu, %zu norms, %zu sums, "
-                 "%zu qk, %zu attentions, %zu XSA, %zu heads, %zu taps",
+                 "%zu qk, %zu attentions, %zu XSA, %zu of both, %zu heads, %zu taps",
                  models[c].settings, used.layers, used.x16, used.y16, used.dy16, used.dx16,
-                 used.norms, used.sums, used.qks, used.attns, used.xsas, used.heads, taps);
+                 used.norms, used.sums, used.qks, used.attns, used.xsas, used.pairs, used.heads,
+                 taps);
     graph_free(&g);
     free(tok);
     t.k->free(t.k, want);
@@ -421,7 +492,8 @@ static void operations_of_training(void **state)
 {
     (void)state;
     for (size_t c = 0; c < COUNT(models); c++)
-        one_model(c);
+        for (int together = 0; together < 2; together++)
+            one_model(c, together);
 }
 
 /* ---- sums and copies ---- */
