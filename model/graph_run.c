@@ -4,6 +4,7 @@
 
 #include "model/clock.h"
 #include "model/graph.h"
+#include "model/graph_xsa.h"
 
 /* Part of a function that has only one caller in the runner, where a call costs bytes. */
 #define PART static inline __attribute__((always_inline))
@@ -183,23 +184,6 @@ static void mark_attn(const struct graph *g, const struct graph_node *n, struct 
     a->half_dv = half_grad(g, n->in[2]);
 }
 
-/* Are this attention and the node behind it, which is an XSA, one operation? What is between them
- * is a half value then, so nobody else reads it (graph_halves). */
-static bool with_xsa(const struct graph *g, const struct graph_node *n)
-{
-    return n->op == OP_ATTN && half(g, n->out[0]) && n + 1 < g->node + g->nodes &&
-           n[1].op == OP_XSA && n[1].in[0] == n->out[0] && g->k->attn_xsa_fwd;
-}
-
-/* s has the place of what attention itself returns, which is not stored. */
-static struct kern_attn_xsa attn_xsa_args(const struct graph *g, const struct graph_node *n)
-{
-    struct kern_attn_xsa a = {.attn = attn_args(g, n), .s = val(g, n->out[0])};
-    mark_attn(g, n, &a.attn);
-    a.attn.o = val(g, n[1].out[0]);
-    return a;
-}
-
 /* What graph_train does in another way; false when this node is not concerned. */
 static bool run_whole(struct graph *g, const struct graph_node *n, const float *params)
 {
@@ -212,18 +196,15 @@ static bool run_whole(struct graph *g, const struct graph_node *n, const float *
     } else if (n->op == OP_QK && half(g, n->out[0])) {
         struct kern_qk a = qk_args(g, n, params);
         k->qk_half(k, &a);
-    } else if (with_xsa(g, n)) {
-        struct kern_attn_xsa a = attn_xsa_args(g, n);
-        k->attn_xsa_fwd(k, &a);
     } else if (n->op == OP_ATTN) {
         struct kern_attn a = attn_args(g, n);
         mark_attn(g, n, &a);
-        k->attn_fwd(k, &a);
-    } else if (n->op == OP_XSA && with_xsa(g, n - 1)) {
-        return true; /* done with the node before */
+        if (!graph_xsa_fwd(g, n, &a))
+            k->attn_fwd(k, &a);
     } else if (n->op == OP_XSA && half(g, n->out[0])) {
         struct kern_xsa a = xsa_args(g, n);
-        k->xsa_half(k, &a);
+        if (!graph_xsa_joins(g, n - 1))
+            k->xsa_half(k, &a);
     } else if (linear && k->linear_train) {
         struct kern_linear a = linear_args(g, n, params);
         k->linear_train(k, &a);
@@ -402,25 +383,6 @@ static void linear_backward(struct graph *g, const struct graph_node *n, float *
     k->linear_bwd_x(k, grad(g, n->in[0]), dy, params + n->p[0], rows, n->n_out, n->n_in, n->add[0]);
 }
 
-#ifndef RUNNER
-
-/* `at` has attention's gradients. That of y is given back behind the XSA: those of q and k may have
- * its place, as kern_attn_xsa allows. */
-static void attn_xsa_backward(struct graph *g, const struct graph_node *n,
-                              const struct kern_attn *at)
-{
-    struct kern_attn_xsa a = attn_xsa_args(g, n);
-    a.do_ = grad(g, n->out[0]);
-    a.attn.do_ = grad(g, n[1].out[0]);
-    a.attn.dq = at->dq;
-    a.attn.dk = at->dk;
-    a.attn.dv = at->dv;
-    a.attn.add_dv = n[1].add[1];
-    g->k->attn_xsa_bwd(g->k, &a);
-}
-
-#endif
-
 static void run_backward(struct graph *g, const struct graph_node *n, const float *params,
                          float *grads, float gscale)
 {
@@ -478,11 +440,9 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dv = grad(g, n->in[2]);
         a.add_dv = n->add[2];
 #ifndef RUNNER
-        if (with_xsa(g, n)) {
-            attn_xsa_backward(g, n, &a);
-            break;
-        }
         mark_attn(g, n, &a);
+        if (graph_xsa_bwd(g, n, &a))
+            break;
 #endif
         k->attn_bwd(k, &a);
         break;
@@ -497,8 +457,8 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dv = grad(g, n->in[1]);
         a.add = n->add[1];
 #ifndef RUNNER
-        if (with_xsa(g, n - 1))
-            break; /* done with the node before */
+        if (graph_xsa_joins(g, n - 1))
+            break;
         if (half(g, n->out[0])) {
             a.dv16 = half_grad(g, n->in[1]);
             k->xsa_bwd_half(k, &a);

@@ -1,0 +1,28 @@
+/*
+ * graph_xsa.h - attention and the XSA behind it as one operation (kern_attn_xsa) of graph_train,
+ * where the backend has that and all between them is half values.
+ *
+ * The plan stays as it is: s has the place of what attention itself returns, which is not stored,
+ * and do the place of its gradient. The backward of both is done at the attention: the gradient
+ * of y has been given back then, and those of q and k, which come later, may have its place.
+ */
+#ifndef MODEL_GRAPH_XSA_H
+#define MODEL_GRAPH_XSA_H
+
+#include "model/graph.h"
+
+/* graph_xsa_joins - is n an attention that is one with the node behind it? Whoever carries that one
+ * out does nothing. */
+bool graph_xsa_joins(const struct graph *g, const struct graph_node *n);
+
+/*
+ * graph_xsa_fwd, graph_xsa_bwd - carry out both; false, and nothing done, when n is not one with
+ * the node behind it.
+ *
+ *   n  an attention
+ *   a  the arguments of attention alone, with the marks; for the backward with dq, dk and dv
+ */
+bool graph_xsa_fwd(struct graph *g, const struct graph_node *n, const struct kern_attn *a);
+bool graph_xsa_bwd(struct graph *g, const struct graph_node *n, const struct kern_attn *a);
+
+#endif
