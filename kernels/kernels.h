@@ -170,9 +170,6 @@ struct kern_xsa {
     const float *dy;
     float *do_, *dv; /* do_ overwritten, may be dy; dv overwritten, or added to when add */
     bool add;
-#ifndef RUNNER
-    bool dv16; /* xsa_bwd_half: dv is a half value too */
-#endif
 };
 
 #ifndef RUNNER
@@ -414,9 +411,7 @@ struct kern {
      *          which may be none; kern_half_dim(dim). y is not x0.
      * qk_half, qk_bwd_half - qk_fwd and qk_bwd, x, y, dy and dx being half values;
      *          kern_half_heads. No pointers are equal.
-     * xsa_half, xsa_bwd_half - xsa_fwd and xsa_bwd, all but dv being half values, and heads as for
-     *          qk_half. No pointers are equal.
-     * attn_xsa_fwd, attn_xsa_bwd - see kern_attn_xsa; both or neither, and not without xsa_half.
+     * attn_xsa_fwd, attn_xsa_bwd - see kern_attn_xsa.
      *
      * head_train - head_fwd and head_bwd in one, which needs the logits once instead of twice.
      *
@@ -430,8 +425,6 @@ struct kern {
     void (*combine_bwd_half)(struct kern *k, const struct kern_combine *a);
     void (*qk_half)(struct kern *k, const struct kern_qk *a);
     void (*qk_bwd_half)(struct kern *k, const struct kern_qk *a);
-    void (*xsa_half)(struct kern *k, const struct kern_xsa *a);
-    void (*xsa_bwd_half)(struct kern *k, const struct kern_xsa *a);
     void (*attn_xsa_fwd)(struct kern *k, const struct kern_attn_xsa *a);
     void (*attn_xsa_bwd)(struct kern *k, const struct kern_attn_xsa *a);
     void (*head_train)(struct kern *k, const struct kern_head *a);

@@ -132,7 +132,6 @@ static struct kern_coef coef_args(const struct graph *g, const struct graph_coef
                    "marks make the struct larger")
 SAME_WORD(kern_combine, add1, dn16);
 SAME_WORD(kern_attn, add_dv, half_dv);
-SAME_WORD(kern_xsa, add, dv16);
 
 /* Is a value, or its gradient, stored as bf16 in this run? */
 static bool half(const struct graph *g, int v)
@@ -201,15 +200,12 @@ static bool run_whole(struct graph *g, const struct graph_node *n, const float *
         mark_attn(g, n, &a);
         if (!graph_xsa_fwd(g, n, &a))
             k->attn_fwd(k, &a);
-    } else if (n->op == OP_XSA && half(g, n->out[0])) {
-        struct kern_xsa a = xsa_args(g, n);
-        if (!graph_xsa_joins(g, n - 1))
-            k->xsa_half(k, &a);
     } else if (linear && k->linear_train) {
         struct kern_linear a = linear_args(g, n, params);
         k->linear_train(k, &a);
     } else {
-        return n->op == OP_HEAD && k->head_train; /* the backward will do it */
+        /* The backward will do the one, attention has done the other. */
+        return (n->op == OP_HEAD && k->head_train) || (n->op == OP_XSA && half(g, n->out[0]));
     }
     return true;
 }
@@ -457,13 +453,8 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dv = grad(g, n->in[1]);
         a.add = n->add[1];
 #ifndef RUNNER
-        if (graph_xsa_joins(g, n - 1))
-            break;
-        if (half(g, n->out[0])) {
-            a.dv16 = half_grad(g, n->in[1]);
-            k->xsa_bwd_half(k, &a);
-            break;
-        }
+        if (half(g, n->out[0]))
+            break; /* attention will do it */
 #endif
         k->xsa_bwd(k, &a);
         break;

@@ -1,6 +1,6 @@
 /*
  * graph_xsa.h - attention and the XSA behind it as one operation (kern_attn_xsa) of graph_train,
- * where the backend has that and all between them is half values.
+ * where what is between them is half values. Whoever carries out the XSA then does nothing.
  *
  * The plan stays as it is: s has the place of what attention itself returns, which is not stored,
  * and do the place of its gradient. The backward of both is done at the attention: the gradient
@@ -11,13 +11,9 @@
 
 #include "model/graph.h"
 
-/* graph_xsa_joins - is n an attention that is one with the node behind it? Whoever carries that one
- * out does nothing. */
-bool graph_xsa_joins(const struct graph *g, const struct graph_node *n);
-
 /*
- * graph_xsa_fwd, graph_xsa_bwd - carry out both; false, and nothing done, when n is not one with
- * the node behind it.
+ * graph_xsa_fwd, graph_xsa_bwd - carry out both; false, and nothing done, where they are not
+ * one.
  *
  *   n  an attention
  *   a  the arguments of attention alone, with the marks; for the backward with dq, dk and dv

@@ -242,7 +242,7 @@ static void scenes_of_calls(void **state)
  * is marked as a half value is counted. */
 
 static struct {
-    size_t layers, x16, y16, dy16, dx16, norms, sums, qks, attns, xsas, pairs, pairs_back, heads;
+    size_t layers, x16, y16, dy16, dx16, norms, sums, qks, attns, xsas, to_come, heads;
     void (*attn_fwd)(struct kern *k, const struct kern_attn *a);
     void (*attn_bwd)(struct kern *k, const struct kern_attn *a);
 } used;
@@ -317,18 +317,6 @@ static void attn_bwd(struct kern *k, const struct kern_attn *a)
     used.attn_bwd(k, a);
 }
 
-static void xsa_half(struct kern *k, const struct kern_xsa *a)
-{
-    used.xsas++;
-    k->xsa_fwd(k, a);
-}
-
-static void xsa_bwd_half(struct kern *k, const struct kern_xsa *a)
-{
-    assert_true(a->do_ != a->dy);
-    k->xsa_bwd(k, a);
-}
-
 /* Attention with XSA. What the first returns is in memory of its own, which no plan knows; it is
  * computed again for the backward. s is numbers that have to be there still. */
 static struct kern_xsa xsa_of(const struct kern_attn_xsa *a, const float *o)
@@ -365,8 +353,8 @@ static void attn_xsa_fwd(struct kern *k, const struct kern_attn_xsa *a)
     assert_true(!a->attn.q0 && a->attn.tq == a->attn.tk);
     k->xsa_fwd(k, &x);
     for (size_t i = 0; i < x.rows * x.heads; i++)
-        a->s[i] = (float)(used.pairs + i);
-    used.pairs_back = ++used.pairs;
+        a->s[i] = (float)(used.xsas + i);
+    used.to_come = ++used.xsas;
     free(o);
 }
 
@@ -380,13 +368,14 @@ static void attn_xsa_bwd(struct kern *k, const struct kern_attn_xsa *a)
         size_t n;
     } apart[] = {{x.y, n}, {x.dy, n}, {x.do_, n}, {x.v, nv}, {x.dv, nv}, {a->s, x.rows * x.heads}};
     struct kern_attn at = a->attn;
-    used.pairs_back--;
+    used.attns++;
+    used.to_come--; /* backwards, they come in the other order */
     for (size_t i = 0; i < COUNT(apart); i++)
         for (size_t j = 0; j < i; j++)
             assert_true(apart[i].p + apart[i].n <= apart[j].p ||
                         apart[j].p + apart[j].n <= apart[i].p);
     for (size_t i = 0; i < x.rows * x.heads; i++)
-        assert_true(memcmp(&a->s[i], &(float){(float)(used.pairs_back + i)}, sizeof(float)) == 0);
+        assert_true(memcmp(&a->s[i], &(float){(float)(used.to_come + i)}, sizeof(float)) == 0);
     k->xsa_bwd(k, &x);
     at.o = o;
     at.do_ = x.do_;
@@ -429,8 +418,7 @@ static const struct {
     {HEADS16 "RECUR_LAYERS=1\nSKIP_GATES_ENABLED=1", 24, 24, 24, 24, 24, 8, 8, 8, 4, 0},
 };
 
-/* together: this backend has attention with XSA as one operation. */
-static void one_model(size_t c, bool together)
+static void one_model(size_t c)
 {
     struct tiny t = tiny_open(models[c].settings, 1, 8);
     struct graph g;
@@ -451,10 +439,8 @@ static void one_model(size_t c, bool together)
     t.k->combine_bwd_half = combine_bwd_half;
     t.k->qk_half = qk_half;
     t.k->qk_bwd_half = qk_bwd_half;
-    t.k->xsa_half = xsa_half;
-    t.k->xsa_bwd_half = xsa_bwd_half;
-    t.k->attn_xsa_fwd = together ? attn_xsa_fwd : NULL;
-    t.k->attn_xsa_bwd = together ? attn_xsa_bwd : NULL;
+    t.k->attn_xsa_fwd = attn_xsa_fwd;
+    t.k->attn_xsa_bwd = attn_xsa_bwd;
     t.k->head_train = head_train;
     for (int run = 0; run < 3; run++) { /* graph_train, the same with a tap, and not graph_train */
         g.tap = run == 1 ? no_tap : NULL;
@@ -472,14 +458,12 @@ static void one_model(size_t c, bool together)
     if (used.layers != models[c].layers || used.x16 != models[c].x16 || used.y16 != models[c].y16 ||
         used.dy16 != models[c].dy16 || used.dx16 != models[c].dx16 ||
         used.norms != models[c].norms || used.sums != models[c].sums || used.qks != models[c].qks ||
-        used.attns + used.pairs != models[c].attns || used.xsas + used.pairs != models[c].xsas ||
-        used.pairs != (together ? models[c].xsas : 0) || used.pairs_back || used.heads != 1 ||
-        taps != used.layers)
+        used.attns != models[c].attns || used.xsas != models[c].xsas || used.to_come ||
+        used.heads != 1 || taps != used.layers)
         fail_msg("\"%s\": %zu layers, x16 %zu, y16 %zu, dy16 %zu, dx16 %zu, %zu norms, %zu sums, "
-                 "%zu qk, %zu attentions, %zu XSA, %zu of both, %zu heads, %zu taps",
+                 "%zu qk, %zu attentions, %zu XSA, %zu heads, %zu taps",
                  models[c].settings, used.layers, used.x16, used.y16, used.dy16, used.dx16,
-                 used.norms, used.sums, used.qks, used.attns, used.xsas, used.pairs, used.heads,
-                 taps);
+                 used.norms, used.sums, used.qks, used.attns, used.xsas, used.heads, taps);
     graph_free(&g);
     free(tok);
     t.k->free(t.k, want);
@@ -492,8 +476,7 @@ static void operations_of_training(void **state)
 {
     (void)state;
     for (size_t c = 0; c < COUNT(models); c++)
-        for (int together = 0; together < 2; together++)
-            one_model(c, together);
+        one_model(c);
 }
 
 /* ---- sums and copies ---- */
