@@ -182,11 +182,12 @@ struct kern_xsa {
  * qk_half; whole sequences (q0 is 0, tk is tq). o itself is not stored: the backward has y + s u
  * for it.
  *
- *   do = dy - (dy . u) u;  dv += -((dy . u) y + s do) / max(|v|, 1e-12), of the query's position,
- *                          and 2 s (dy . u) u less where |v| is below 1e-12
+ *   do = dy - (dy . u) u
+ *   dv += -((dy . u) y + s do + w) / max(|v|, 1e-12)   of the query's position, over its heads;
+ *                                                      w = 2 s (dy . u) u where |v| < 1e-12, else 0
  *
- * before the backward of attention, which takes do. y, dy, v and do_ do not overlap, nor dv with
- * any of them; dq and dk may lie where dy does.
+ * before the backward of attention, which takes do. y, dy, v, do_ and dv do not overlap; dq and dk
+ * may lie where dy does.
  */
 struct kern_attn_xsa {
     struct kern_attn attn; /* add_dv: dv has something else already */

@@ -213,8 +213,9 @@ template <int DIM, bool XSA> static __device__ inline void attend(const kern_att
     if (XSA) {
         float part[2];
         xsa_leave<DIM / 8>(o, by, part, [=](int i, int n) {
-            const bf16 *v = tv + (row + lane / 4 + i * 8) * LD + n * 8 + lane % 4 * 2;
-            return make_float2(__bfloat162float(v[0]), __bfloat162float(v[1]));
+            const bf16 *at = tv + (row + lane / 4 + i * 8) * LD + n * 8 + lane % 4 * 2;
+            const __nv_bfloat162 v = *(const __nv_bfloat162 *)at;
+            return make_float2(__low2float(v), __high2float(v));
         });
         for (int i = 0; lane % 4 == 0 && i < 2; i++) {
             size_t r = j0 + row + lane / 4 + i * 8;
