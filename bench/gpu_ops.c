@@ -6,7 +6,7 @@
 #include "bench/gpu.h"
 
 enum { DIM = 512, KV = 256, HIDDEN = 2048, HEADS = 8, KV_HEADS = 4, HEAD_DIM = 64, ROPE = 16 };
-enum { VOCAB = 4096, LAYERS = 11, PARAMS = 34401372, STEPS = 5, ARRAYS = 8 };
+enum { VOCAB = 4096, LAYERS = 11, PARAMS = 34401372, STEPS = 5, ARRAYS = 9 };
 /* A step of the record: 786,432 tokens, whatever is measured at once. */
 enum { STEP_TOKENS = 786432 };
 
@@ -214,12 +214,22 @@ static void run_qk_bwd(struct gpu *b, void *arg)
 
 static void run_xsa_fwd(struct gpu *b, void *arg)
 {
-    (b->k->xsa_half ? b->k->xsa_half : b->k->xsa_fwd)(b->k, arg);
+    b->k->xsa_fwd(b->k, arg);
 }
 
 static void run_xsa_bwd(struct gpu *b, void *arg)
 {
-    (b->k->xsa_bwd_half ? b->k->xsa_bwd_half : b->k->xsa_bwd)(b->k, arg);
+    b->k->xsa_bwd(b->k, arg);
+}
+
+static void run_attn_xsa_fwd(struct gpu *b, void *arg)
+{
+    b->k->attn_xsa_fwd(b->k, arg);
+}
+
+static void run_attn_xsa_bwd(struct gpu *b, void *arg)
+{
+    b->k->attn_xsa_bwd(b->k, arg);
 }
 
 /* Attention as a step of training has it: all values half values where the backend has these. */
@@ -233,7 +243,7 @@ static void attention(struct gpu *b, struct total *sum)
     char shape[64];
     for (unsigned i = 0; i < ARRAYS; i++)
         x.a[i] = filled_as(b, n, i + 1, 1.7f, half);
-    fill(b, &one, 1, b->rows * HEADS, 1);
+    fill(b, &one, 2, b->rows * HEADS, 1);
     struct kern_attn a = {.o = x.a[0], .q = x.a[1], .k = x.a[2], .v = x.a[3], .do_ = x.a[4]};
     a.dq = x.a[5];
     a.dk = x.a[6];
@@ -247,8 +257,15 @@ static void attention(struct gpu *b, struct total *sum)
     a.scale = 0.125f;
     a.half = a.half_o = a.half_dqk = a.half_dv = half;
     snprintf(shape, sizeof shape, "%zu x %zu, 8/4 x 64", batch, b->t);
-    line(b, sum, "attn_fwd", shape, run_attn_fwd, &a, fwd, 3 * row, LAYERS, true);
-    line(b, sum, "attn_bwd", shape, run_attn_bwd, &a, 2.5 * fwd, 6 * row, LAYERS, true);
+    /* Part of the step where XSA is an operation of its own. */
+    double alone = b->k->attn_xsa_fwd ? 0 : LAYERS;
+    line(b, sum, "attn_fwd", shape, run_attn_fwd, &a, fwd, 3 * row, alone, true);
+    line(b, sum, "attn_bwd", shape, run_attn_bwd, &a, 2.5 * fwd, 6 * row, alone, true);
+    if (b->k->attn_xsa_fwd) {
+        struct kern_attn_xsa f = {.attn = a, .s = one.a[1], .do_ = x.a[8]};
+        line(b, sum, "attn_xsa_fwd", shape, run_attn_xsa_fwd, &f, fwd, 3 * row, LAYERS, true);
+        line(b, sum, "attn_xsa_bwd", shape, run_attn_xsa_bwd, &f, 2.5 * fwd, 7 * row, LAYERS, true);
+    }
     /* The same by attn.cu, where attn90.cu is used: not part of the step. */
     struct gpu other = *b;
     struct total aside = {0};
@@ -289,15 +306,16 @@ static void heads(struct gpu *b, struct total *sum)
     q.heads = KV_HEADS;
     line(b, sum, "qk_fwd", "keys", run_qk_fwd, &q, 0, 2 * half, LAYERS, true);
     line(b, sum, "qk_bwd", "keys", run_qk_bwd, &q, 0, 3 * half, LAYERS, true);
-    struct kern_xsa s = {.y = x.a[0], .o = x.a[1], .v = x.a[2], .dy = x.a[3], .do_ = x.a[4]};
-    s.dv = x.a[5];
-    s.rows = b->rows;
-    s.heads = HEADS;
-    s.kv_heads = KV_HEADS;
-    s.head_dim = HEAD_DIM;
-    s.dv16 = marks;
-    line(b, sum, "xsa_fwd", "8/4 x 64", run_xsa_fwd, &s, 0, 2 * row + half, LAYERS, true);
-    line(b, sum, "xsa_bwd", "8/4 x 64", run_xsa_bwd, &s, 0, 3 * row + 2 * half, LAYERS, true);
+    if (!b->k->attn_xsa_fwd) {
+        struct kern_xsa s = {.y = x.a[0], .o = x.a[1], .v = x.a[2], .dy = x.a[3], .do_ = x.a[4]};
+        s.dv = x.a[5];
+        s.rows = b->rows;
+        s.heads = HEADS;
+        s.kv_heads = KV_HEADS;
+        s.head_dim = HEAD_DIM;
+        line(b, sum, "xsa_fwd", "8/4 x 64", run_xsa_fwd, &s, 0, 2 * row + half, LAYERS, true);
+        line(b, sum, "xsa_bwd", "8/4 x 64", run_xsa_bwd, &s, 0, 3 * row + 2 * half, LAYERS, true);
+    }
     release(b, &x);
     release(b, &one);
 }

@@ -170,10 +170,31 @@ struct kern_xsa {
     const float *dy;
     float *do_, *dv; /* do_ overwritten, may be dy; dv overwritten, or added to when add */
     bool add;
-#ifndef RUNNER
-    bool dv16; /* xsa_bwd_half: dv is a half value too */
-#endif
 };
+
+#ifndef RUNNER
+/*
+ * kern_attn_xsa - arguments of attention with XSA behind it, as one operation of a training step.
+ *
+ *   o = attention;  u = v / max(|v|, 1e-12) of the query's own position;  s = o . u;  y = o - s u
+ *
+ * attn is kern_attn's with o and do_ standing for y and dy, and half, half_o set; heads as for
+ * qk_half; whole sequences (q0 is 0, tk is tq). o itself is not stored: the backward has y + s u
+ * for it.
+ *
+ *   do = dy - (dy . u) u
+ *   dv += -((dy . u) y + s do + w) / max(|v|, 1e-12)   of the query's position, over its heads;
+ *                                                      w = 2 s (dy . u) u where |v| < 1e-12, else 0
+ *
+ * before the backward of attention, which takes do. y, dy, v, do_ and dv do not overlap; dq and dk
+ * may lie where dy does.
+ */
+struct kern_attn_xsa {
+    struct kern_attn attn; /* add_dv: dv has something else already */
+    float *s;              /* [batch][tq][heads] */
+    void *do_;             /* backward only: like y, overwritten */
+};
+#endif
 
 /*
  * kern_coef - coefficient vectors of a combine that are no plain parameter, [dim] each.
@@ -424,8 +445,7 @@ struct kern {
      *          which may be none; kern_half_dim(dim). y is not x0.
      * qk_half, qk_bwd_half - qk_fwd and qk_bwd, x, y, dy and dx being half values;
      *          kern_half_heads. No pointers are equal.
-     * xsa_half, xsa_bwd_half - xsa_fwd and xsa_bwd, all but dv being half values, and heads as for
-     *          qk_half. No pointers are equal.
+     * attn_xsa_fwd, attn_xsa_bwd - see kern_attn_xsa.
      *
      * head_train - head_fwd and head_bwd in one, which needs the logits once instead of twice.
      *
@@ -443,8 +463,8 @@ struct kern {
     void (*combine_bwd_half)(struct kern *k, const struct kern_combine *a);
     void (*qk_half)(struct kern *k, const struct kern_qk *a);
     void (*qk_bwd_half)(struct kern *k, const struct kern_qk *a);
-    void (*xsa_half)(struct kern *k, const struct kern_xsa *a);
-    void (*xsa_bwd_half)(struct kern *k, const struct kern_xsa *a);
+    void (*attn_xsa_fwd)(struct kern *k, const struct kern_attn_xsa *a);
+    void (*attn_xsa_bwd)(struct kern *k, const struct kern_attn_xsa *a);
     void (*head_train)(struct kern *k, const struct kern_head *a);
     void (*verdict)(struct kern *k, const struct kern_verdict *v);
     void (*blend)(struct kern *k, float *y, const float *x, size_t n, const struct kern_dial *a,

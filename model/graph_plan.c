@@ -468,12 +468,6 @@ static const struct graph_node *maker(const struct graph *g, int v)
     return &g->node[g->value[v].made];
 }
 
-/* v itself, or what its rows were taken from. */
-static int whole_of(const struct graph *g, int v)
-{
-    return maker(g, v)->op == OP_TAKE ? maker(g, v)->in[0] : v;
-}
-
 static void set_halves(struct graph *g, int v, bool half_grad)
 {
     g->value[v].half = true;
@@ -499,25 +493,24 @@ static bool plain_qk(const struct graph *g, int v)
 /* All of an attention layer between its linear layers, or nothing of it. */
 static void mark_layer(struct graph *g, const struct graph_node *n)
 {
-    int v = n->in[2], o = n->out[0], y = o;
-    size_t readers = 1;
+    int v = n->in[2], o = n->out[0];
+    /* XSA counts where it is the next operation, and then is one with attention (graph_xsa.h). */
+    bool xsa = read_once(g, o, BY_XSA) && n[1].in[0] == o && n[1].in[1] == v;
+    int y = xsa ? n[1].out[0] : o;
     if (!kern_half_heads(g->head_dim, g->rope_dims) || !plain_qk(g, n->in[0]) ||
         !plain_qk(g, n->in[1]))
         return;
-    for (size_t i = 0; i < g->nodes && read_once(g, o, BY_XSA); i++)
-        if (g->node[i].in[0] == o && whole_of(g, g->node[i].in[1]) == v) {
-            y = g->node[i].out[0];
-            readers = 2;
-        }
     bool linear = maker(g, v)->op == OP_LINEAR; /* else it may be a sum with a value embedding */
     bool sum = maker(g, v)->op == OP_COMBINE && maker(g, v)->out[1] == GRAPH_NONE &&
                kern_half_dim(maker(g, v)->n_in);
     if (!read_by(g, y, BY_LINEAR) || !read_by(g, v, BY_ATTN | BY_XSA) ||
-        readers_of(g, v).count != readers || !(linear || sum))
+        readers_of(g, v).count != (xsa ? 2 : 1) || !(linear || sum))
         return;
     for (int j = 0; j < 2; j++) {
         set_half(g, n->in[j]);
         set_half(g, maker(g, n->in[j])->in[0]);
+        if (xsa && !g->training) /* what XSA makes is there before they are read */
+            g->value[n->in[j]].last = (int)(n + 1 - g->node);
     }
     set_half(g, o);
     set_half(g, y);

@@ -4,6 +4,7 @@
 
 #include "model/clock.h"
 #include "model/graph.h"
+#include "model/graph_xsa.h"
 
 /* Part of a function that has only one caller in the runner, where a call costs bytes. */
 #define PART static inline __attribute__((always_inline))
@@ -131,7 +132,6 @@ static struct kern_coef coef_args(const struct graph *g, const struct graph_coef
                    "marks make the struct larger")
 SAME_WORD(kern_combine, add1, dn16);
 SAME_WORD(kern_attn, add_dv, half_dv);
-SAME_WORD(kern_xsa, add, dv16);
 
 /* Is a value, or its gradient, stored as bf16 in this run? */
 static bool half(const struct graph *g, int v)
@@ -198,17 +198,17 @@ static bool run_whole(struct graph *g, const struct graph_node *n, const float *
     } else if (n->op == OP_ATTN) {
         struct kern_attn a = attn_args(g, n);
         mark_attn(g, n, &a);
-        k->attn_fwd(k, &a);
-    } else if (n->op == OP_XSA && half(g, n->out[0])) {
-        struct kern_xsa a = xsa_args(g, n);
-        k->xsa_half(k, &a);
+        if (!graph_xsa_fwd(g, n, &a))
+            k->attn_fwd(k, &a);
     } else if (linear && k->linear_train) {
         struct kern_linear a = linear_args(g, n, params);
         k->linear_train(k, &a);
     } else if (n->op == OP_TAKE && half(g, n->in[0])) {
         k->take(k, val(g, n->out[0]), val(g, n->in[0]), g->batch, g->t, g->from, n->n_in / 2);
     } else {
-        return n->op == OP_HEAD && g->training && k->head_train; /* the backward will do it */
+        /* The backward will do the one, attention has done the other. */
+        return (n->op == OP_HEAD && g->training && k->head_train) ||
+               (n->op == OP_XSA && half(g, n->out[0]));
     }
     return true;
 }
@@ -458,6 +458,8 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.add_dv = n->add[2];
 #ifndef RUNNER
         mark_attn(g, n, &a);
+        if (graph_xsa_bwd(g, n, &a))
+            break;
 #endif
         k->attn_bwd(k, &a);
         break;
@@ -472,11 +474,8 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dv = grad(g, n->in[1]);
         a.add = n->add[1];
 #ifndef RUNNER
-        if (half(g, n->out[0])) {
-            a.dv16 = half_grad(g, n->in[1]);
-            k->xsa_bwd_half(k, &a);
-            break;
-        }
+        if (half(g, n->out[0]))
+            break; /* attention will do it */
 #endif
         k->xsa_bwd(k, &a);
         break;

@@ -302,8 +302,9 @@ __global__ static void __launch_bounds__(THREADS, 2)
 #endif
 }
 
-void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a)
+void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a, const struct kern_attn_xsa *f)
 {
+    struct kern_attn mine = *a;
     struct operands x;
     bf16 *temp, *g = NULL;
     float *stat = NULL;
@@ -311,14 +312,21 @@ void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a)
     if (attn90_operands(c, a, &x, &temp, "attn_bwd") &&
         (g = cuda_temp<bf16>(c, a->half_o ? 0 : a->batch * a->tq * a->heads * DIM, "attn_bwd")) &&
         (stat = cuda_temp<float>(c, queries * 2, "attn_bwd"))) {
-        x.g = a->half_o ? (const bf16 *)a->do_ : g;
         x.stat = stat;
-        CUDA_LAUNCH(prepare_kernel, cuda_blocks(queries, THREADS / 16), THREADS, 0, c->stream, *a,
-                    g, stat, x.tiles);
-        cuda_launched(c, "attn_bwd");
-        launch(c, dkv_kernel, a->tk, a->kv_heads, shared_bytes(2 * GROUPS + 2 * AHEAD, AHEAD), a,
-               &x, "attn_bwd");
-        launch(c, dq_kernel, a->tq, a->heads, shared_bytes(2 * GROUPS + 4, 0), a, &x, "attn_bwd");
+        if (f) {
+            cuda_attn_xsa_part(c, f, stat, (size_t)x.tiles);
+            x.g = (const bf16 *)f->do_;
+            mine.add_dv = true;
+        } else {
+            x.g = a->half_o ? (const bf16 *)a->do_ : g;
+            CUDA_LAUNCH(prepare_kernel, cuda_blocks(queries, THREADS / 16), THREADS, 0, c->stream,
+                        *a, g, stat, x.tiles);
+            cuda_launched(c, "attn_bwd");
+        }
+        launch(c, dkv_kernel, a->tk, a->kv_heads, shared_bytes(2 * GROUPS + 2 * AHEAD, AHEAD),
+               &mine, &x, "attn_bwd");
+        launch(c, dq_kernel, a->tq, a->heads, shared_bytes(2 * GROUPS + 4, 0), &mine, &x,
+               "attn_bwd");
     }
     cuda_done(c, stat);
     cuda_done(c, g);

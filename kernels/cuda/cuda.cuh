@@ -134,12 +134,16 @@ void cuda_matmul_onto(struct cuda *c, const struct cuda_matmul *a);
  * of attention are given the same small task, and it is used when they agree. KERN_ATTN in the
  * environment chooses instead: mma for attn.cu, wgmma for attn90.cu (without the comparison).
  * cuda_attn90_takes - whether it is used for these sizes and addresses; then cuda_attn90_fwd and
- * cuda_attn90_bwd do what kern_attn says.
+ * cuda_attn90_bwd do what kern_attn says or, with `along` (its s) and f (whose attn a is), what
+ * kern_attn_xsa says.
  */
 bool cuda_attn90_open(struct kern *k);
 bool cuda_attn90_takes(const struct cuda *c, const struct kern_attn *a);
-void cuda_attn90_fwd(struct cuda *c, const struct kern_attn *a);
-void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a);
+void cuda_attn90_fwd(struct cuda *c, const struct kern_attn *a, float *along);
+void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a, const struct kern_attn_xsa *f);
+
+/* The first pass of the backward of kern_attn_xsa: do_, its part of dv, and stat (attn_xsa.cu). */
+void cuda_attn_xsa_part(struct cuda *c, const struct kern_attn_xsa *f, float *stat, size_t tiles);
 
 enum err_code lt_open(struct lt **out, struct err *e);
 void lt_close(struct lt *lt);

@@ -1,6 +1,6 @@
 /*
- * heads.cu - heads in a step of training: QK norm with RoPE, and XSA, of half values (kernels.h).
- * The formulas are those of rows.cu, which has what scoring needs and every shape.
+ * heads.cu - heads in a step of training: QK norm with RoPE, of half values (kernels.h). The
+ * formulas are those of rows.cu, which has what scoring needs and every shape.
  *
  * Bound by memory: a lane has 8 numbers of a head (16 bytes), each is read once.
  */
@@ -147,91 +147,8 @@ static void qk_bwd_half(struct kern *k, const struct kern_qk *a)
     cuda_done(c, sums);
 }
 
-/* ---- XSA: a KV head of a row, and the heads that belong to it, by head_dim / 8 lanes ---- */
-
-#define XSA_MIN 1e-24f
-
-static __device__ inline float dot(const some<EIGHT> &x, const some<EIGHT> &y, unsigned lanes)
-{
-    float s = 0;
-#pragma unroll
-    for (int i = 0; i < EIGHT; i++)
-        s = fmaf(x.v[i], y.v[i], s);
-    return lanes_sum(s, lanes);
-}
-
-/* BWD: dv and do; else y. All lanes of a warp stay to the end, for the sums. */
-template <bool BWD>
-__global__ static void __launch_bounds__(THREADS) xsa_kernel(const struct kern_xsa a)
-{
-    unsigned lanes = (unsigned)a.head_dim / EIGHT;
-    size_t group = (unsigned)a.heads / (unsigned)a.kv_heads, i = threadIdx.x % lanes * EIGHT;
-    size_t unit = (blockIdx.x * THREADS + threadIdx.x) >> (__ffs((int)lanes) - 1);
-    bool there = unit < a.rows * a.kv_heads;
-    some<EIGHT> v = {}, o = {}, dy = {}, dv = {}, r;
-    if (there) {
-        v = get<EIGHT>((const bf16 *)a.v, unit * a.head_dim + i);
-        if (BWD && a.add)
-            dv = a.dv16 ? get<EIGHT>((const bf16 *)a.dv, unit * a.head_dim + i)
-                        : get<EIGHT>(a.dv, unit * a.head_dim + i);
-    }
-    float ss = dot(v, v, lanes), inverse = 1.0f / (ss < XSA_MIN ? XSA_MIN : ss);
-    float length = ss < XSA_MIN ? 0.0f : 2.0f;
-    for (size_t h = unit * group; h < (unit + 1) * group; h++) {
-        if (there)
-            o = get<EIGHT>((const bf16 *)a.o, h * a.head_dim + i);
-        float co = dot(o, v, lanes) * inverse;
-        if (!BWD) {
-#pragma unroll
-            for (int j = 0; j < EIGHT; j++)
-                r.v[j] = fmaf(-co, v.v[j], o.v[j]);
-            if (there)
-                put((bf16 *)a.y, h * a.head_dim + i, r);
-            continue;
-        }
-        if (there)
-            dy = get<EIGHT>((const bf16 *)a.dy, h * a.head_dim + i);
-        float cdy = dot(dy, v, lanes) * inverse;
-#pragma unroll
-        for (int j = 0; j < EIGHT; j++) {
-            float d = fmaf(-co, dy.v[j], fmaf(-cdy, o.v[j], dv.v[j]));
-            dv.v[j] = fmaf(length * co * cdy, v.v[j], d);
-            r.v[j] = fmaf(-cdy, v.v[j], dy.v[j]);
-        }
-        if (there)
-            put((bf16 *)a.do_, h * a.head_dim + i, r);
-    }
-    if (BWD && there)
-        put(a.dv, a.dv16, unit * a.head_dim + i, dv);
-}
-
-static unsigned xsa_grid(const struct kern_xsa *a)
-{
-    return cuda_blocks(a->rows * a->kv_heads * (a->head_dim / EIGHT), THREADS);
-}
-
-static void xsa_half(struct kern *k, const struct kern_xsa *a)
-{
-    struct cuda *c = cuda_of(k);
-    if (a->rows == 0)
-        return;
-    CUDA_LAUNCH(xsa_kernel<false>, xsa_grid(a), THREADS, 0, c->stream, *a);
-    cuda_launched(c, "xsa_half");
-}
-
-static void xsa_bwd_half(struct kern *k, const struct kern_xsa *a)
-{
-    struct cuda *c = cuda_of(k);
-    if (a->rows == 0)
-        return;
-    CUDA_LAUNCH(xsa_kernel<true>, xsa_grid(a), THREADS, 0, c->stream, *a);
-    cuda_launched(c, "xsa_bwd_half");
-}
-
 void cuda_fill_heads(struct kern *k)
 {
     k->qk_half = qk_half;
     k->qk_bwd_half = qk_bwd_half;
-    k->xsa_half = xsa_half;
-    k->xsa_bwd_half = xsa_bwd_half;
 }
