@@ -181,6 +181,8 @@ static enum err_code nccl_wait(void *impl, struct comm_batch **b, struct err *e)
         ncclResult_t state = ncclSuccess;
         if (status == cudaSuccess)
             break;
+        /* "Not ready" is kept like an error: the backend's next launch would find it. */
+        (void)cudaGetLastError();
         if ((status != cudaErrorNotReady && !cuda_fine(n, status, "an exchange", e)) ||
             !nccl_fine(n, n->ncclCommGetAsyncError_(n->comm, &state), "an exchange", e) ||
             !nccl_fine(n, state, "an exchange", e))

@@ -67,6 +67,13 @@ template <typename T> static inline T *cuda_temp(struct cuda *c, size_t n, const
     return (T *)cuda_temp_bytes(c, n * sizeof(T), what);
 }
 
+/* Did a call work for which there is another way? CUDA keeps an error until it is asked for, so one
+ * that is not to be reported is taken away here: the next cuda_launched would find it. */
+static inline bool cuda_tried(cudaError_t status)
+{
+    return status == cudaSuccess || ((void)cudaGetLastError(), false);
+}
+
 /* After a launch: was it taken? */
 static inline void cuda_launched(struct cuda *c, const char *what)
 {

@@ -274,7 +274,7 @@ cudaError_t cudaStreamQuery(cudaStream_t s)
     if (of(s)->queue.empty())
         return cudaSuccess;
     step(of(s));
-    return cudaErrorNotReady;
+    return failed(cudaErrorNotReady); /* CUDA remembers this one too */
 }
 
 static void reach(struct emu_event *e, size_t count)
@@ -342,7 +342,7 @@ cudaError_t cudaEventQuery(cudaEvent_t e)
     if (e->done == e->recorded)
         return cudaSuccess;
     step(e->stream);
-    return cudaErrorNotReady;
+    return failed(cudaErrorNotReady);
 }
 
 /* ---- graphs ---- */
