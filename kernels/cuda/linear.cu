@@ -133,6 +133,9 @@ static bool choose(const struct lt *lt, struct kind *d, const struct cuda_matmul
     cublasLtMatmulPreference_t want = NULL;
     cublasLtMatmulHeuristicResult_t found;
     size_t workspace = WORKSPACE;
+    /* Where a sum is split, its parts are fp32 too: fp32 sums are promised. */
+    uint32_t parts = a->out == CUDA_BF16 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE
+                                         : CUBLASLT_REDUCTION_SCHEME_MASK;
     uint32_t at[4] = {alignment(a->b), alignment(a->a), alignment(a->d ? a->d : a->c),
                       alignment(a->c)};
     int n = 0;
@@ -140,6 +143,8 @@ static bool choose(const struct lt *lt, struct kind *d, const struct cuda_matmul
         !lt->cublasLtMatmulPreferenceCreate_(&want) &&
         !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                    &workspace, sizeof workspace) &&
+        !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                                   &parts, sizeof parts) &&
         !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
                                                    &at[0], sizeof at[0]) &&
         !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,

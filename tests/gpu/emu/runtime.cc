@@ -106,6 +106,14 @@ static void put(stream *s, work w)
         drain(s);
 }
 
+bool emu::capturing()
+{
+    for (auto &s : streams)
+        if (s.first->capture)
+            return true;
+    return false;
+}
+
 /* Is any capture going on that forbids calls which could wait (or allocate) behind its back? Such
  * a call fails and spoils the capture. */
 static bool forbidden()
