@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/product.h"
 extern "C" {
 #include "kernels/kernels.h"
 }
@@ -201,12 +202,6 @@ static __device__ inline float quad_sum(float x)
     x += __shfl_xor_sync(0xffffffffu, x, 1);
     return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
-
-/* The numbers of an AdamW step that all elements share: lr; lr / (1 - b1^step); sqrt(1 - b2^step).
- * The same bits on host and device. */
-struct cuda_adam {
-    float lr, step, root;
-};
 
 /* 1 - b^n by squaring, in double, as on the CPU. */
 static __host__ __device__ inline double cuda_bias(double b, size_t n)
