@@ -42,7 +42,6 @@ static float *filled(struct gpu *b, size_t n, unsigned seed, float size)
 struct arrays {
     float *a[ARRAYS];
     size_t n; /* for passes over memory */
-    size_t rows, n_out, n_in;
 };
 
 static void fill(struct gpu *b, struct arrays *x, size_t count, size_t n, float size)
@@ -60,10 +59,16 @@ static void release(struct gpu *b, struct arrays *x)
 
 /* ---- ceilings ---- */
 
-static void run_linear(struct gpu *b, void *arg)
+static void run_linear_train(struct gpu *b, void *arg)
 {
-    struct arrays *x = arg;
-    b->k->linear_fwd(b->k, x->a[0], x->a[1], x->a[2], x->rows, x->n_out, x->n_in);
+    struct kern *k = b->k;
+    const struct kern_linear *a = arg;
+    if (k->linear_train)
+        k->linear_train(k, a);
+    else if (a->act)
+        k->linear_act_fwd(k, a->y, a->f, a->x, a->w, a->rows, a->n_out, a->n_in, a->slope);
+    else
+        k->linear_fwd(k, a->y, a->x, a->w, a->rows, a->n_out, a->n_in);
 }
 
 static void run_axpby(struct gpu *b, void *arg)
@@ -74,12 +79,20 @@ static void run_axpby(struct gpu *b, void *arg)
 
 void gpu_ceilings(struct gpu *b, bool small)
 {
-    size_t side = small ? 1024 : 8192;
-    struct arrays x;
-    fill(b, &x, 3, side * side, 1);
-    x.rows = x.n_out = x.n_in = side;
+    size_t side = small ? 1024 : 8192, n = side * side;
+    bool marks = b->k->combine_half;
+    struct arrays x = {.n = 0};
+    x.a[0] = filled_as(b, n, 1, 1, marks);
+    x.a[1] = filled_as(b, n, 2, 1, marks);
+    x.a[2] = filled(b, n, 3, 1);
+    struct kern_linear a = {.y = x.a[0], .x = x.a[1], .w = x.a[2], .x16 = marks, .y16 = marks};
+    a.rows = a.n_out = a.n_in = side;
     double cube = 2.0 * (double)side * (double)side * (double)side;
-    b->flops = cube / gpu_time(b, run_linear, &x);
+    if (b->k->hold) /* so the product is all there is: no operand is rounded on the way */
+        b->k->hold(b->k, x.a[2], n);
+    b->flops = cube / gpu_time(b, run_linear_train, &a);
+    if (b->k->hold)
+        b->k->hold(b->k, NULL, 0);
     release(b, &x);
     fill(b, &x, 2, (size_t)1 << (small ? 22 : 28), 1);
     b->bytes = 12.0 * (double)x.n / gpu_time(b, run_axpby, &x);
@@ -112,18 +125,6 @@ static void line(struct gpu *b, struct total *sum, const char *name, const char 
 }
 
 /* ---- products ---- */
-
-static void run_linear_train(struct gpu *b, void *arg)
-{
-    struct kern *k = b->k;
-    const struct kern_linear *a = arg;
-    if (k->linear_train)
-        k->linear_train(k, a);
-    else if (a->act)
-        k->linear_act_fwd(k, a->y, a->f, a->x, a->w, a->rows, a->n_out, a->n_in, a->slope);
-    else
-        k->linear_fwd(k, a->y, a->x, a->w, a->rows, a->n_out, a->n_in);
-}
 
 static void run_linear_bwd(struct gpu *b, void *arg)
 {

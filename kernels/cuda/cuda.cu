@@ -7,7 +7,7 @@
 
 bool cuda_ok(struct cuda *c, cudaError_t status, const char *what)
 {
-    if (status == cudaSuccess)
+    if (cuda_tried(status))
         return true;
     err_set(&c->failed, ERR_RESOURCE, "CUDA device %d: %s: %s", c->device, what,
             cudaGetErrorString(status));
@@ -46,7 +46,7 @@ static void *cuda_alloc(struct kern *k, size_t bytes)
 {
     struct cuda *c = cuda_of(k);
     void *p = NULL;
-    if (cudaMallocAsync(&p, bytes ? bytes : 1, c->stream) != cudaSuccess)
+    if (!cuda_tried(cudaMallocAsync(&p, bytes ? bytes : 1, c->stream)))
         return NULL;
     cuda_ok(c, cudaMemsetAsync(p, 0, bytes, c->stream), "alloc");
     return p;
@@ -198,6 +198,8 @@ extern "C" enum err_code kern_cuda(struct kern **out, int device, struct err *e)
     cuda_fill_heads(k);
     if (cuda_attn90_open(k))
         strcat((char *)(uintptr_t)k->name, ", attention by wgmma");
+    if (!c->lt)
+        strcat((char *)(uintptr_t)k->name, ", no cuBLASLt");
 #endif
     *out = k;
     return ERR_OK;

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/product.h"
 extern "C" {
 #include "kernels/kernels.h"
 }
@@ -65,6 +66,13 @@ void cuda_done(struct cuda *c, void *temp);
 template <typename T> static inline T *cuda_temp(struct cuda *c, size_t n, const char *what)
 {
     return (T *)cuda_temp_bytes(c, n * sizeof(T), what);
+}
+
+/* Did a call work for which there is another way? CUDA keeps an error until it is asked for, so one
+ * that is not to be reported is taken away here: the next cuda_launched would find it. */
+static inline bool cuda_tried(cudaError_t status)
+{
+    return status == cudaSuccess || ((void)cudaGetLastError(), false);
 }
 
 /* After a launch: was it taken? */
@@ -198,12 +206,6 @@ static __device__ inline float quad_sum(float x)
     x += __shfl_xor_sync(0xffffffffu, x, 1);
     return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
-
-/* The numbers of an AdamW step that all elements share: lr; lr / (1 - b1^step); sqrt(1 - b2^step).
- * The same bits on host and device. */
-struct cuda_adam {
-    float lr, step, root;
-};
 
 /* 1 - b^n by squaring, in double, as on the CPU. */
 static __host__ __device__ inline double cuda_bias(double b, size_t n)

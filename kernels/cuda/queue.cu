@@ -145,7 +145,7 @@ const bf16 *cuda_held(struct cuda *c, const float *w, size_t n)
         if (q->matrix[i].of.w == w && q->matrix[i].of.n == n)
             return q->matrix[i].w16;
     if (q->recording || q->matrices == MATRICES ||
-        cudaMallocAsync(&p, n * sizeof(bf16), c->stream) != cudaSuccess)
+        !cuda_tried(cudaMallocAsync(&p, n * sizeof(bf16), c->stream)))
         return NULL; /* the product rounds for itself */
     q->matrix[q->matrices++] = (struct matrix){{w, n}, (bf16 *)p};
     cuda_to_bf16(c, (bf16 *)p, w, n);
@@ -205,7 +205,7 @@ static bool room_fits(struct cuda *c)
     if (r->base)
         cuda_ok(c, cudaFreeAsync(r->base, c->stream), "temporary memory");
     void *p = NULL;
-    bool there = cudaMallocAsync(&p, r->most, c->stream) == cudaSuccess;
+    bool there = cuda_tried(cudaMallocAsync(&p, r->most, c->stream));
     r->base = there ? (char *)p : NULL;
     r->size = there ? r->most : 0;
     return there;
@@ -218,7 +218,7 @@ static bool record(struct kern *k)
     if (c->queue->broken || c->failed.code != ERR_OK || !room_fits(c))
         return false;
     c->queue->recording =
-        cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeRelaxed) == cudaSuccess;
+        cuda_tried(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeRelaxed));
     c->queue->broken = !c->queue->recording;
     c->queue->began = c->queue->held;
     return c->queue->recording;
