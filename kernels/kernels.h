@@ -506,7 +506,8 @@ struct kern {
  */
 enum err_code kern_cpu(struct kern **out, size_t threads, struct err *e);
 
-/* kern_cuda - the CUDA backend on `device`; ERR_RESOURCE with the reason where there is none. */
+/* kern_cuda - the CUDA backend on `device`, or on the only one that can be seen; ERR_RESOURCE with
+ * the reason where there is none. */
 enum err_code kern_cuda(struct kern **out, int device, struct err *e);
 /* kern_cuda_stream - the cudaStream_t on which a backend of kern_cuda queues everything, for who
  * puts something behind it. Only in a build with CUDA. */

@@ -127,6 +127,8 @@ static enum err_code open_device(struct kern *k, struct cuda *c, struct err *e)
     cudaError_t status = cudaGetDeviceCount(&count);
     if (status != cudaSuccess)
         return err_set(e, ERR_RESOURCE, "CUDA: %s", cudaGetErrorString(status));
+    if (count == 1)
+        c->device = 0; /* each process of a job has been given one card to see */
     if (c->device >= count)
         return err_set(e, ERR_RESOURCE, "CUDA device %d: there are %d", c->device, count);
     if ((status = cudaSetDevice(c->device)) != cudaSuccess ||
