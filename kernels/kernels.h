@@ -81,6 +81,9 @@ struct kern_qk {
     const float *cos, *sin;
     size_t rows, t, pos0, heads, head_dim, rope_dims;
     float eps;
+#ifndef RUNNER
+    uint32_t row; /* qk_half, qk_bwd_half: from one row of x, and of dx, to the next; 0: dense */
+#endif
     /* backward only: y unused, x and rstd as saved */
     const float *dy;
     float *dx, *dgain; /* dx overwritten, may be dy; dgain [heads] added to, NULL when no gain */
@@ -112,6 +115,8 @@ struct kern_attn {
     bool half_o;   /* o and do_ are */
     bool half_dqk; /* dq and dk are stored as half values */
     bool half_dv;  /* dv is, also when it is added to */
+    bool joined;   /* v and dv are half values in rows [q|k|v], as one product makes them: from one
+                      row to the next (heads + 2 * kv_heads) * head_dim */
 #endif
 };
 
@@ -171,7 +176,8 @@ struct kern_xsa {
     float *do_, *dv; /* do_ overwritten, may be dy; dv overwritten, or added to when add */
     bool add;
 #ifndef RUNNER
-    bool dv16; /* xsa_bwd_half: dv is a half value too */
+    bool dv16;   /* xsa_bwd_half: dv is a half value too */
+    bool joined; /* as in kern_attn; dv16 comes with it */
 #endif
 };
 
@@ -396,6 +402,9 @@ struct kern {
      *
      * head_train - head_fwd and head_bwd in one, which needs the logits once instead of twice.
      *
+     * joins - operations on half values know rows in which q, k and v lie side by side: kern_qk's
+     *          `row`, and what is called `joined`.
+     *
      * hold - the n floats at w, weights of linear layers among them, will not change before the
      * next call: a backend that computes with another type keeps them in that type. hold(k, NULL,
      * 0) before they change.
@@ -409,6 +418,7 @@ struct kern {
     void (*xsa_half)(struct kern *k, const struct kern_xsa *a);
     void (*xsa_bwd_half)(struct kern *k, const struct kern_xsa *a);
     void (*head_train)(struct kern *k, const struct kern_head *a);
+    bool joins;
     void (*hold)(struct kern *k, const float *w, size_t n);
 
     /*

@@ -40,6 +40,9 @@ enum graph_op {
 
 enum { GRAPH_NONE = -1, GRAPH_INS = 3, GRAPH_OUTS = 3 };
 
+/* Linear nodes that graph_train carries out as one product: q, k, v (graph_join). */
+enum graph_join { JOIN_NONE, JOIN_FIRST, JOIN_MIDDLE, JOIN_LAST };
+
 struct graph_value {
     size_t width;   /* floats per row */
     bool saved;     /* exists for the backward only */
@@ -50,6 +53,10 @@ struct graph_value {
     ptrdiff_t grad; /* the same for its gradient */
 #ifndef RUNNER
     bool half, half_grad; /* graph_train stores it as bf16 (kern_linear), its gradient too */
+    size_t
+        row; /* it does so in columns of longer rows, of so many numbers; 0: in rows of its own */
+    ptrdiff_t joined,
+        joined_grad; /* then where they begin, in half values from the block's first */
 #endif
 };
 
@@ -63,6 +70,9 @@ struct graph_node {
     bool tail;          /* runs on the scored rows only */
     bool add[GRAPH_INS]; /* backward: the gradient of this input exists already, add to it */
     bool dead;           /* nothing that matters reads its outputs */
+#ifndef RUNNER
+    enum graph_join join;
+#endif
 };
 
 /* Coefficient vectors that are computed from parameters (kern_coef) before each run. A combine
@@ -209,6 +219,20 @@ void graph_train(struct graph *g, const float *params, const uint16_t *ids, cons
  * are fp32. Called by the first graph_train.
  */
 void graph_halves(struct graph *g);
+
+/*
+ * One product for q, k and v of an attention layer in graph_train (graph_join.c), where the backend
+ * `joins`: x is read once for all, and so is what comes back; dx is written once instead of being
+ * added to twice. The result is a value of rows [q|k|v], and so is its gradient.
+ *
+ * graph_join_plan - which nodes it may concern: three linear nodes that follow one another, read
+ * the same rows and have weights one behind the other. Their values get places side by side, so
+ * that rows of all three fit there, and as many of gradients. Part of graph_plan. graph_join -
+ * behind graph_halves: which of these it does concern, because q, k and v are half values, with
+ * their gradients, that only norms and attention (XSA too) read.
+ */
+void graph_join_plan(struct graph *g);
+void graph_join(struct graph *g);
 #endif
 
 /* graph_hidden - what the head of the last forward read: the final norm at the scored rows,

@@ -13,8 +13,25 @@ static size_t node_rows(const struct graph *g, const struct graph_node *n)
     return g->batch * (g->t - (n->tail ? g->from : 0));
 }
 
+#ifndef RUNNER
+/* Is a value a part of longer rows in this run? */
+static bool joined(const struct graph *g, int v)
+{
+    return g->whole && v != GRAPH_NONE && g->value[v].row;
+}
+
+static float *half_at(const struct graph *g, ptrdiff_t at)
+{
+    return (float *)(void *)((uint16_t *)(void *)g->block + at);
+}
+#endif
+
 static float *val(const struct graph *g, int v)
 {
+#ifndef RUNNER
+    if (joined(g, v))
+        return half_at(g, g->value[v].joined);
+#endif
     return v == GRAPH_NONE || g->value[v].at == GRAPH_NONE ? NULL : g->block + g->value[v].at;
 }
 
@@ -130,8 +147,9 @@ static struct kern_coef coef_args(const struct graph *g, const struct graph_coef
                        offsetof(struct type, last) / sizeof(void *),                               \
                    "marks make the struct larger")
 SAME_WORD(kern_combine, add1, dn16);
-SAME_WORD(kern_attn, add_dv, half_dv);
-SAME_WORD(kern_xsa, add, dv16);
+SAME_WORD(kern_qk, eps, row);
+SAME_WORD(kern_attn, add_dv, joined);
+SAME_WORD(kern_xsa, add, joined);
 
 /* Is a value, or its gradient, stored as bf16 in this run? */
 static bool half(const struct graph *g, int v)
@@ -144,13 +162,19 @@ static bool half_grad(const struct graph *g, int v)
     return g->whole && v != GRAPH_NONE && g->value[v].half_grad;
 }
 
+/* What kern_qk calls row. */
+static uint32_t row_of(const struct graph *g, int v)
+{
+    return joined(g, v) ? (uint32_t)g->value[v].row : 0;
+}
+
 static struct kern_linear linear_args(const struct graph *g, const struct graph_node *n,
                                       const float *params)
 {
     return (struct kern_linear){.x = val(g, n->in[0]),
                                 .w = par(g, params, n->p[0]),
                                 .rows = node_rows(g, n),
-                                .n_out = n->n_out,
+                                .n_out = joined(g, n->out[0]) ? g->value[n->out[0]].row : n->n_out,
                                 .n_in = n->n_in,
                                 .act = n->op == OP_LINEAR_ACT,
                                 .slope = n->f,
@@ -181,6 +205,7 @@ static void mark_attn(const struct graph *g, const struct graph_node *n, struct 
     a->half_o = half(g, n->out[0]);
     a->half_dqk = half_grad(g, n->in[0]);
     a->half_dv = half_grad(g, n->in[2]);
+    a->joined = joined(g, n->in[2]);
 }
 
 /* What graph_train does in another way; false when this node is not concerned. */
@@ -194,6 +219,7 @@ static bool run_whole(struct graph *g, const struct graph_node *n, const float *
         k->combine_half(k, &a);
     } else if (n->op == OP_QK && half(g, n->out[0])) {
         struct kern_qk a = qk_args(g, n, params);
+        a.row = row_of(g, n->in[0]);
         k->qk_half(k, &a);
     } else if (n->op == OP_ATTN) {
         struct kern_attn a = attn_args(g, n);
@@ -201,10 +227,12 @@ static bool run_whole(struct graph *g, const struct graph_node *n, const float *
         k->attn_fwd(k, &a);
     } else if (n->op == OP_XSA && half(g, n->out[0])) {
         struct kern_xsa a = xsa_args(g, n);
+        a.joined = joined(g, n->in[1]);
         k->xsa_half(k, &a);
     } else if (linear && k->linear_train) {
         struct kern_linear a = linear_args(g, n, params);
-        k->linear_train(k, &a);
+        if (n->join == JOIN_NONE || n->join == JOIN_FIRST)
+            k->linear_train(k, &a);
     } else {
         return n->op == OP_HEAD && k->head_train; /* the backward will do it */
     }
@@ -343,6 +371,10 @@ void graph_read(struct graph *g, int value, float *out)
 
 static float *grad(const struct graph *g, int v)
 {
+#ifndef RUNNER
+    if (joined(g, v))
+        return half_at(g, g->value[v].joined_grad);
+#endif
     return v == GRAPH_NONE || g->value[v].grad == GRAPH_NONE ? NULL : g->block + g->value[v].grad;
 }
 
@@ -361,13 +393,19 @@ static void linear_backward(struct graph *g, const struct graph_node *n, float *
     size_t rows = node_rows(g, n);
 #ifndef RUNNER
     if (g->whole && k->linear_bwd) {
+        bool add = n->add[0];
+        if (n->join != JOIN_NONE) {
+            if (n->join != JOIN_LAST) /* which is the first that the backward comes to */
+                return;
+            n -= 2;
+        }
         struct kern_linear a = linear_args(g, n, params);
-        a.dy = dy;
+        a.dy = grad(g, n->out[0]);
         a.dy16 = half_grad(g, n->out[0]);
         a.dx = grad(g, n->in[0]);
         a.dx16 = half_grad(g, n->in[0]);
         a.dw = grads + n->p[0];
-        a.add = n->add[0];
+        a.add = add;
         k->linear_bwd(k, &a);
         return;
     }
@@ -422,6 +460,7 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dgain = gpar(g, grads, n->p[0]);
 #ifndef RUNNER
         if (half_grad(g, n->in[0])) {
+            a.row = row_of(g, n->in[0]);
             k->qk_bwd_half(k, &a);
             break;
         }
@@ -454,6 +493,7 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
 #ifndef RUNNER
         if (half(g, n->out[0])) {
             a.dv16 = half_grad(g, n->in[1]);
+            a.joined = joined(g, n->in[1]);
             k->xsa_bwd_half(k, &a);
             break;
         }
@@ -550,8 +590,10 @@ void graph_train(struct graph *g, const float *params, const uint16_t *ids, cons
 {
     size_t scored = g->batch * (g->t - g->from);
     upload(g, ids, target, scored);
-    if (!g->trained++)
+    if (!g->trained++) {
         graph_halves(g);
+        graph_join(g);
+    }
     if (play(g, params, grads, gscale)) {
         g->played++;
         g->forward_s = 0;

@@ -189,6 +189,12 @@ static __device__ inline float quad_sum(float x)
     return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
+/* Numbers from one row of v, and of dv, to the next, of a kern_attn or kern_xsa. */
+template <typename Args> static __device__ inline size_t v_row(const Args &a)
+{
+    return (a.kv_heads + (a.joined ? a.heads + a.kv_heads : 0)) * a.head_dim;
+}
+
 /* Two numbers as bf16 in a register, x in the lower half. */
 static __device__ inline unsigned pack2(float x, float y)
 {
