@@ -260,6 +260,7 @@ int main(int argc, char **argv)
     ops_optimiser(&o, small);
     if (ops_has_half(&o))
         ops_halves(&o, small);
+    ops_qkv(&o, small);
     ops_step(&o);
     ops_case(&o, "end");
     printf("%zu checks, %zu failed, bits %016llx\n", o.checks, o.failed,

@@ -1,0 +1,275 @@
+/*
+ * ops_qkv.c - q, k and v in rows [q|k|v], as one product makes them (kernels.h, `joins`): each
+ * operation that reads or writes a part of such rows, beside the CPU's, which has arrays of their
+ * own. The columns of the others are NaN, so that to read them shows; and must still be afterwards.
+ * Whether an array is dense or not must not change a bit.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/gpu/ops.h"
+
+static const double NEAR = 2e-6, SUMS = 2e-5, ROUNDED = 2e-3, BF16 = 5e-3, BF16_TWICE = 1e-2;
+
+/* `width` columns from `first` on, of rows of `row` numbers. */
+struct part {
+    size_t rows, row, first, width;
+};
+
+static struct part part_of(size_t rows, size_t heads, size_t kv, size_t dim, int which)
+{
+    size_t row = (heads + 2 * kv) * dim;
+    const size_t first[] = {0, heads * dim, (heads + kv) * dim};
+    return (struct part){rows, row, first[which], (which ? kv : heads) * dim};
+}
+
+static uint16_t *room(size_t n)
+{
+    uint16_t *p = malloc((n + 1) * sizeof *p);
+    if (!p)
+        exit(ERR_RESOURCE);
+    return p;
+}
+
+static uint16_t *fetch(struct ops *o, struct arr a, size_t n)
+{
+    struct kern *k = o->k[TESTED];
+    uint16_t *host = room(n);
+    k->download(k, host, a.p[TESTED], n * sizeof *host);
+    return host;
+}
+
+/* On the tested side, rows that hold a dense array of half values in their columns, NaN beside it.
+ */
+static struct arr join(struct ops *o, struct arr dense, struct part p)
+{
+    struct kern *k = o->k[TESTED];
+    struct arr wide = ops_half_output(o, p.rows * p.row);
+    uint16_t *from = fetch(o, dense, p.rows * p.width), *to = room(p.rows * p.row);
+    memset(to, 0xff, p.rows * p.row * sizeof *to);
+    for (size_t r = 0; r < p.rows; r++)
+        memcpy(to + r * p.row + p.first, from + r * p.width, p.width * sizeof *to);
+    k->upload(k, wide.p[TESTED], to, p.rows * p.row * sizeof *to);
+    free(from);
+    free(to);
+    return wide;
+}
+
+static void *column(struct arr wide, struct part p)
+{
+    return (uint16_t *)wide.p[TESTED] + p.first;
+}
+
+/* Are the columns what the dense array has, bit by bit, and is all beside them still NaN? */
+static void compare(struct ops *o, const char *what, struct arr wide, struct arr dense,
+                    struct part p)
+{
+    uint16_t *w = fetch(o, wide, p.rows * p.row), *d = fetch(o, dense, p.rows * p.width);
+    bool good = true;
+    for (size_t r = 0; r < p.rows; r++)
+        for (size_t i = 0; i < p.row; i++) {
+            bool mine = i >= p.first && i < p.first + p.width;
+            good &= w[r * p.row + i] == (mine ? d[r * p.width + i - p.first] : 0xffff);
+        }
+    ops_verdict(o, what, good);
+    free(w);
+    free(d);
+}
+
+static void same(struct ops *o, const char *what, struct arr a, struct arr b)
+{
+    size_t n = a.half ? a.n : 2 * a.n;
+    uint16_t *x = fetch(o, a, n), *y = fetch(o, b, n);
+    ops_verdict(o, what, !memcmp(x, y, n * sizeof *x));
+    free(x);
+    free(y);
+}
+
+enum { DENSE, ROWS, WAYS };
+
+/* which: 0 is q, with a gain, 1 is k. */
+static void qk(struct ops *o, size_t batch, size_t t, size_t heads, size_t kv, size_t dim,
+               size_t rope, int which)
+{
+    struct part p = part_of(batch * t, heads, kv, dim, which);
+    size_t n = p.rows * p.width, mine = which ? kv : heads;
+    struct arr x = ops_half_input(o, n, 1), wide = join(o, x, p), gain = ops_weights(o, mine, 1);
+    struct arr y[WAYS] = {ops_half_output(o, n), ops_half_output(o, n)};
+    struct arr rstd[WAYS] = {ops_output(o, p.rows * mine), ops_output(o, p.rows * mine)};
+    struct arr dy = ops_half_input(o, n, 1), dgain = ops_weights(o, mine, 1);
+    struct arr dx = ops_half_output(o, n), dwide = join(o, dx, p);
+    struct arr cs = ops_input(o, t * rope / 2, 1), sn = ops_input(o, t * rope / 2, 1);
+    BOTH(o, {
+        struct kern_qk a = {.y = F(y[DENSE]),
+                            .rstd = F(rstd[DENSE]),
+                            .x = F(x),
+                            .gain = which ? NULL : F(gain),
+                            .cos = F(cs),
+                            .sin = F(sn),
+                            .rows = p.rows,
+                            .t = t,
+                            .heads = mine,
+                            .head_dim = dim,
+                            .rope_dims = rope,
+                            .eps = 1e-6f,
+                            .dy = F(dy),
+                            .dx = F(dx),
+                            .dgain = which ? NULL : F(dgain)};
+        (s == TESTED ? k->qk_half : k->qk_fwd)(k, &a);
+        (s == TESTED ? k->qk_bwd_half : k->qk_bwd)(k, &a);
+        a.dgain = NULL;
+        if (s == TESTED) {
+            a.y = F(y[ROWS]);
+            a.rstd = F(rstd[ROWS]);
+            a.row = (uint32_t)p.row;
+            a.x = column(wide, p);
+            a.dx = column(dwide, p);
+            k->qk_half(k, &a);
+            k->qk_bwd_half(k, &a);
+        }
+    })
+    ops_check(o, "y", y[DENSE], ROUNDED);
+    ops_check(o, "rstd", rstd[DENSE], NEAR);
+    ops_check(o, "dx", dx, ROUNDED);
+    if (!which)
+        ops_check(o, "dgain", dgain, SUMS);
+    same(o, "y of rows [q|k|v]: the same bits", y[DENSE], y[ROWS]);
+    same(o, "rstd: the same bits", rstd[DENSE], rstd[ROWS]);
+    compare(o, "dx: the same bits, others untouched", dwide, dx, p);
+}
+
+static void xsa(struct ops *o, size_t rows, size_t heads, size_t kv, size_t dim)
+{
+    struct part p = part_of(rows, heads, kv, dim, 2);
+    size_t n = rows * heads * dim;
+    struct arr x = ops_half_input(o, n, 1), v = ops_half_input(o, rows * p.width, 1);
+    struct arr dy = ops_half_input(o, n, 1), wide = join(o, v, p);
+    struct arr y[WAYS] = {ops_half_output(o, n), ops_half_output(o, n)};
+    struct arr dx[WAYS] = {ops_half_output(o, n), ops_half_output(o, n)};
+    struct arr dv = ops_half_output(o, rows * p.width), dwide = join(o, dv, p);
+    struct arr more = ops_half_input(o, rows * p.width, 1), mwide = join(o, more, p);
+    BOTH(o, {
+        struct kern_xsa a = {.y = F(y[DENSE]),
+                             .o = F(x),
+                             .v = F(v),
+                             .rows = rows,
+                             .heads = heads,
+                             .kv_heads = kv,
+                             .head_dim = dim,
+                             .dy = F(dy),
+                             .do_ = F(dx[DENSE]),
+                             .dv = F(dv),
+                             .dv16 = true};
+        struct kern_xsa b = a;
+        (s == TESTED ? k->xsa_half : k->xsa_fwd)(k, &a);
+        (s == TESTED ? k->xsa_bwd_half : k->xsa_bwd)(k, &a);
+        a.add = true;
+        a.dv = F(more);
+        (s == TESTED ? k->xsa_bwd_half : k->xsa_bwd)(k, &a);
+        if (s == TESTED) {
+            b.y = F(y[ROWS]);
+            b.do_ = F(dx[ROWS]);
+            b.joined = true;
+            b.v = column(wide, p);
+            b.dv = column(dwide, p);
+            k->xsa_half(k, &b);
+            k->xsa_bwd_half(k, &b);
+            b.add = true;
+            b.dv = column(mwide, p);
+            k->xsa_bwd_half(k, &b);
+        }
+    })
+    ops_check(o, "y", y[DENSE], ROUNDED);
+    ops_check(o, "do", dx[DENSE], ROUNDED);
+    ops_check(o, "dv", dv, ROUNDED);
+    ops_check(o, "dv+", more, ROUNDED);
+    same(o, "y of rows [q|k|v]: the same bits", y[DENSE], y[ROWS]);
+    same(o, "do: the same bits", dx[DENSE], dx[ROWS]);
+    compare(o, "dv: the same bits, others untouched", dwide, dv, p);
+    compare(o, "dv added to: the same", mwide, more, p);
+}
+
+static void attention(struct ops *o, size_t t, size_t heads, size_t kv, size_t dim, bool add)
+{
+    enum { BATCH = 2 };
+    struct part p = part_of(BATCH * t, heads, kv, dim, 2);
+    size_t n = p.rows * heads * dim, nk = p.rows * p.width;
+    struct arr q = ops_half_input(o, n, 1), key = ops_half_input(o, nk, 1);
+    struct arr v = ops_half_input(o, nk, 1), dy = ops_half_input(o, n, 1), wide = join(o, v, p);
+    struct arr lse = ops_output(o, BATCH * heads * t);
+    struct arr y[WAYS] = {ops_half_output(o, n), ops_half_output(o, n)};
+    struct arr dq[WAYS] = {ops_half_output(o, n), ops_half_output(o, n)};
+    struct arr dk[WAYS] = {ops_half_output(o, nk), ops_half_output(o, nk)};
+    struct arr dv = add ? ops_half_input(o, nk, 1) : ops_half_output(o, nk);
+    struct arr dwide = join(o, dv, p);
+    BOTH(o, {
+        bool tested = s == TESTED;
+        struct kern_attn a = {.o = F(y[DENSE]),
+                              .lse = F(lse),
+                              .q = F(q),
+                              .k = F(key),
+                              .v = F(v),
+                              .batch = BATCH,
+                              .tq = t,
+                              .tk = t,
+                              .heads = heads,
+                              .kv_heads = kv,
+                              .head_dim = dim,
+                              .scale = 0.3f,
+                              .do_ = F(dy),
+                              .dq = F(dq[DENSE]),
+                              .dk = F(dk[DENSE]),
+                              .dv = F(dv),
+                              .add_dv = add,
+                              .half = tested,
+                              .half_o = tested,
+                              .half_dqk = tested,
+                              .half_dv = tested};
+        k->attn_fwd(k, &a);
+        k->attn_bwd(k, &a);
+        if (tested) {
+            a.o = F(y[ROWS]);
+            a.dq = F(dq[ROWS]);
+            a.dk = F(dk[ROWS]);
+            a.joined = true;
+            a.v = column(wide, p);
+            a.dv = column(dwide, p);
+            k->attn_fwd(k, &a);
+            k->attn_bwd(k, &a);
+        }
+    })
+    ops_check(o, "o", y[DENSE], BF16_TWICE);
+    ops_check(o, "lse", lse, BF16);
+    ops_check(o, "dq", dq[DENSE], BF16_TWICE);
+    ops_check(o, "dk", dk[DENSE], BF16_TWICE);
+    ops_check(o, "dv", dv, BF16_TWICE);
+    same(o, "o of rows [q|k|v]: the same bits", y[DENSE], y[ROWS]);
+    same(o, "dq: the same bits", dq[DENSE], dq[ROWS]);
+    same(o, "dk: the same bits", dk[DENSE], dk[ROWS]);
+    compare(o, "dv: the same bits, others untouched", dwide, dv, p);
+}
+
+void ops_qkv(struct ops *o, bool small)
+{
+    if (!o->k[TESTED]->joins)
+        return;
+    ops_case(o, "rows [q|k|v]: q, 8 heads of 64 on 4");
+    qk(o, 3, small ? 21 : 333, 8, 4, 64, 16, 0);
+    ops_case(o, "rows [q|k|v]: k, 8 heads of 64 on 4");
+    qk(o, 3, small ? 21 : 333, 8, 4, 64, 16, 1);
+    ops_case(o, "rows [q|k|v]: q, 3 heads of 8 on 1");
+    qk(o, 1, 37, 3, 1, 8, 0, 0);
+    ops_case(o, "rows [q|k|v]: k, 6 heads of 128 on 3");
+    qk(o, 2, 50, 6, 3, 128, 128, 1);
+    ops_case(o, "rows [q|k|v]: xsa, 8 heads on 4");
+    xsa(o, small ? 67 : 5003, 8, 4, 64);
+    ops_case(o, "rows [q|k|v]: xsa, 3 heads of 16 on 1");
+    xsa(o, 33, 3, 1, 16);
+    ops_case(o, "rows [q|k|v]: attention, heads of 64");
+    attention(o, small ? 150 : 1000, 4, 2, 64, true);
+    attention(o, 70, 4, 4, 64, false);
+    ops_case(o, "rows [q|k|v]: attention, heads of 16");
+    attention(o, small ? 70 : 200, 3, 1, 16, true);
+    ops_case(o, "rows [q|k|v]: attention, heads of 128");
+    attention(o, 70, 4, 2, 128, true);
+}
