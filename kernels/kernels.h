@@ -228,6 +228,13 @@ struct kern_linear {
     float *dw;      /* [n_out][n_in] */
     bool add;
     bool x16, y16, dy16, dx16; /* the marks; y16 is f's as well, and with act comes with dy16 */
+    /* Where the last rows of w and dw are that do not lie behind the others: those of k and v, in a
+     * product for q, k and v. The n_out above counts them too, and n_in is a multiple of 8. */
+    struct kern_part {
+        const float *w; /* [n_out][n_in] */
+        float *dw;
+        size_t n_out; /* 0: none */
+    } part[2];
 };
 
 /* Widths that rows of the combines of training have. */

@@ -225,14 +225,18 @@ void graph_halves(struct graph *g);
  * `joins`: x is read once for all, and so is what comes back; dx is written once instead of being
  * added to twice. The result is a value of rows [q|k|v], and so is its gradient.
  *
- * graph_join_plan - which nodes it may concern: three linear nodes that follow one another, read
- * the same rows and have weights one behind the other. Their values get places side by side, so
- * that rows of all three fit there, and as many of gradients. Part of graph_plan. graph_join -
- * behind graph_halves: which of these it does concern, because q, k and v are half values, with
- * their gradients, that only norms and attention (XSA too) read.
+ * graph_join_plan - which nodes it may concern: three linear nodes that follow one another and read
+ * the same rows. Their values get places side by side, so that rows of all three fit there, and as
+ * many of gradients. Part of graph_plan.
+ * graph_join - behind graph_halves: which of these it does concern, because q, k and v are half
+ * values, with their gradients, that only norms and attention (XSA too) read.
+ * graph_join_args - what the product of three, the first of which is n, has beside that node's own
+ * arguments: its width, and the other weights, with grads also where their gradients are.
  */
 void graph_join_plan(struct graph *g);
 void graph_join(struct graph *g);
+void graph_join_args(const struct graph *g, const struct graph_node *n, const float *params,
+                     float *grads, struct kern_linear *a);
 #endif
 
 /* graph_hidden - what the head of the last forward read: the final norm at the scored rows,

@@ -17,12 +17,10 @@ enum { EIGHT = 8, NODES = 3 };
 
 static bool may_join(const struct graph *g, const struct graph_node *n)
 {
-    ptrdiff_t w = n->p[0];
     for (int i = 0; i < NODES; i++) {
-        if (n[i].op != OP_LINEAR || n[i].dead || n[i].in[0] != n->in[0] || n[i].p[0] != w ||
-            n[i].n_out % EIGHT || n[i].n_in % EIGHT || !g->value[n[i].out[0]].keep)
+        if (n[i].op != OP_LINEAR || n[i].dead || n[i].in[0] != n->in[0] || n[i].n_out % EIGHT ||
+            n[i].n_in % EIGHT || !g->value[n[i].out[0]].keep)
             return false;
-        w += (ptrdiff_t)(n[i].n_out * n[i].n_in);
     }
     return n[1].n_out == n[2].n_out;
 }
@@ -85,4 +83,17 @@ void graph_join(struct graph *g)
             at += (ptrdiff_t)n[j].n_out;
         }
     }
+}
+
+void graph_join_args(const struct graph *g, const struct graph_node *n, const float *params,
+                     float *grads, struct kern_linear *a)
+{
+    const size_t k = n[1].n_out, row = g->value[n->out[0]].row;
+    ptrdiff_t behind = n->p[0] + (ptrdiff_t)(n->n_out * n->n_in);
+    a->n_out = row;
+    if (n[1].p[0] == behind && n[2].p[0] == behind + (ptrdiff_t)(k * n->n_in))
+        return;
+    for (int i = 0; i < 2; i++)
+        a->part[i] = (struct kern_part){params + n[i + 1].p[0],
+                                        grads ? grads + n[i + 1].p[0] : NULL, n[i + 1].n_out};
 }

@@ -174,7 +174,7 @@ static struct kern_linear linear_args(const struct graph *g, const struct graph_
     return (struct kern_linear){.x = val(g, n->in[0]),
                                 .w = par(g, params, n->p[0]),
                                 .rows = node_rows(g, n),
-                                .n_out = joined(g, n->out[0]) ? g->value[n->out[0]].row : n->n_out,
+                                .n_out = n->n_out,
                                 .n_in = n->n_in,
                                 .act = n->op == OP_LINEAR_ACT,
                                 .slope = n->f,
@@ -231,6 +231,8 @@ static bool run_whole(struct graph *g, const struct graph_node *n, const float *
         k->xsa_half(k, &a);
     } else if (linear && k->linear_train) {
         struct kern_linear a = linear_args(g, n, params);
+        if (n->join != JOIN_NONE)
+            graph_join_args(g, n, params, NULL, &a);
         if (n->join == JOIN_NONE || n->join == JOIN_FIRST)
             k->linear_train(k, &a);
     } else {
@@ -393,13 +395,14 @@ static void linear_backward(struct graph *g, const struct graph_node *n, float *
     size_t rows = node_rows(g, n);
 #ifndef RUNNER
     if (g->whole && k->linear_bwd) {
+        struct kern_linear a;
         bool add = n->add[0];
-        if (n->join != JOIN_NONE) {
-            if (n->join != JOIN_LAST) /* which is the first that the backward comes to */
-                return;
-            n -= 2;
-        }
-        struct kern_linear a = linear_args(g, n, params);
+        if (n->join == JOIN_FIRST || n->join == JOIN_MIDDLE)
+            return;
+        n -= n->join == JOIN_LAST ? 2 : 0; /* which is the first that the backward comes to */
+        a = linear_args(g, n, params);
+        if (n->join != JOIN_NONE)
+            graph_join_args(g, n, params, grads, &a);
         a.dy = grad(g, n->out[0]);
         a.dy16 = half_grad(g, n->out[0]);
         a.dx = grad(g, n->in[0]);

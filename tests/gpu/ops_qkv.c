@@ -249,10 +249,74 @@ static void attention(struct ops *o, size_t t, size_t heads, size_t kv, size_t d
     compare(o, "dv: the same bits, others untouched", dwide, dv, p);
 }
 
+/*
+ * One product of three matrices, those of k and v elsewhere. The reference has all rows one behind
+ * the other, and so has the first half of the block on the tested side, until k and v are moved
+ * into the second: v first, then k, then a gap.
+ */
+static void product(struct ops *o, size_t rows, size_t q, size_t kv, size_t n_in)
+{
+    size_t n_out = q + 2 * kv, all = n_out * n_in, first = q * n_in, part = kv * n_in;
+    struct arr x = ops_half_input(o, rows * n_in, 1), w = ops_weights(o, 2 * all, 0.1f);
+    struct arr dy = ops_half_input(o, rows * n_out, 1), dw = ops_weights(o, 2 * all, 1);
+    struct arr y[2] = {ops_half_output(o, rows * n_out), ops_half_output(o, rows * n_out)};
+    struct arr dx[2] = {ops_half_output(o, rows * n_in), ops_half_output(o, rows * n_in)};
+    BOTH(o, {
+        struct kern_linear a = {
+            .x = F(x),
+            .w = F(w),
+            .rows = rows,
+            .n_out = n_out,
+            .n_in = n_in,
+            .y = F(y[0]),
+            .dy = F(dy),
+            .dx = F(dx[0]),
+            .dw = F(dw),
+            .x16 = true,
+            .y16 = true,
+            .dy16 = true,
+            .dx16 = true,
+            .part = {{F(w) + all + part, F(dw) + all + part, kv}, {F(w) + all, F(dw) + all, kv}}};
+        if (s == TESTED) {
+            float *const block[] = {F(w), F(dw)};
+            for (int i = 0; i < 2; i++) {
+                k->copy(k, block[i] + all + part, block[i] + first, part * sizeof(float));
+                k->copy(k, block[i] + all, block[i] + first + part, part * sizeof(float));
+                k->zero(k, block[i] + first, 2 * part * sizeof(float));
+            }
+            for (int held = 0; held < 2; held++) {
+                a.y = F(y[held]);
+                a.dx = F(dx[held]);
+                k->hold(k, held ? F(w) : NULL, held ? 2 * all : 0);
+                k->linear_train(k, &a);
+                k->linear_bwd(k, &a);
+            }
+            k->hold(k, NULL, 0);
+            k->copy(k, F(dw) + first, F(dw) + all + part, part * sizeof(float));
+            k->copy(k, F(dw) + first + part, F(dw) + all, part * sizeof(float));
+        } else {
+            k->linear_fwd(k, F(y[0]), F(x), F(w), rows, n_out, n_in);
+            k->linear_bwd_x(k, F(dx[0]), F(dy), F(w), rows, n_out, n_in, false);
+            for (int i = 0; i < 2; i++)
+                k->linear_bwd_w(k, F(dw), F(dy), F(x), rows, n_out, n_in);
+        }
+    })
+    dw.n = all;
+    ops_check(o, "y", y[0], BF16_TWICE);
+    ops_check(o, "dx", dx[0], BF16_TWICE);
+    ops_check(o, "dw", dw, BF16_TWICE);
+    same(o, "y of weights that are held: the same bits", y[0], y[1]);
+    same(o, "dx: the same bits", dx[0], dx[1]);
+}
+
 void ops_qkv(struct ops *o, bool small)
 {
     if (!o->k[TESTED]->joins)
         return;
+    ops_case(o, "rows [q|k|v]: weights in three places");
+    product(o, small ? 70 : 3001, 512, 256, 512);
+    ops_case(o, "rows [q|k|v]: weights, 24 + 8 + 8 by 40");
+    product(o, 33, 24, 8, 40);
     ops_case(o, "rows [q|k|v]: q, 8 heads of 64 on 4");
     qk(o, 3, small ? 21 : 333, 8, 4, 64, 16, 0);
     ops_case(o, "rows [q|k|v]: k, 8 heads of 64 on 4");

@@ -2,7 +2,7 @@
  * graph_join_test - guards against one product for q, k and v that is not the three: a column of
  * the wrong matrix, gradients that overlap in memory, a gradient that is reported complete before
  * it is, values that the next graph_forward finds in longer rows, and products joined that must not
- * be (a value embedding, weights elsewhere, heads that are no half values, somebody who looks on).
+ * be (a value embedding, heads that are no half values, somebody who looks on).
  *
  * A backend of half values is pretended around the CPU: numbers marked as such are widened,
  * computed with, and rounded. The models are so wide that norms and sums stay as they are.
@@ -14,7 +14,7 @@ enum { BATCH = 2, LEN = 9, ROWS = BATCH * LEN };
 /* ---- the pretended backend ---- */
 
 static struct {
-    size_t products, joined, rows; /* linear_train; those of q, k, v; calls with longer rows */
+    size_t joined, parts, rows; /* products of q, k, v; of weights in three places; longer rows */
     void (*attn_fwd)(struct kern *k, const struct kern_attn *a);
     void (*attn_bwd)(struct kern *k, const struct kern_attn *a);
 } used;
@@ -45,22 +45,45 @@ static void narrowed(void *y, bool half, size_t rows, size_t width, size_t row, 
     free(from);
 }
 
+/* The weights of a product in one piece, which are three in places of their own with part;
+ * malloc'ed. Or, with dw, gradients in one piece added to these, and freed. */
+static float *in_one(const struct kern_linear *a, float *dw)
+{
+    size_t own = a->n_out - a->part[0].n_out - a->part[1].n_out, at = 0;
+    const float *w[] = {a->w, a->part[0].w, a->part[1].w};
+    float *to[] = {a->dw, a->part[0].dw, a->part[1].dw};
+    size_t n[] = {own * a->n_in, a->part[0].n_out * a->n_in, a->part[1].n_out * a->n_in};
+    float *all = dw ? dw : malloc(a->n_out * a->n_in * sizeof *all);
+    if (!all)
+        abort();
+    for (int i = 0; i < 3; at += n[i++])
+        for (size_t j = 0; j < n[i]; j++)
+            if (dw)
+                to[i][j] += dw[at + j];
+            else
+                all[at + j] = w[i][j];
+    free(dw);
+    return dw ? NULL : all;
+}
+
 static void linear_train(struct kern *k, const struct kern_linear *a)
 {
     size_t rows = a->rows, n = a->n_out;
+    float *w = in_one(a, NULL);
     float *x = widened(a->x, a->x16, rows, a->n_in, a->n_in);
     float *y = malloc(rows * n * sizeof *y), *f = malloc(rows * n * sizeof *f);
-    used.products++;
     used.joined += !a->act && a->y16 && n > a->n_in; /* more than q alone has */
     if (a->act) {
-        k->linear_act_fwd(k, y, f, x, a->w, rows, n, a->n_in, a->slope);
+        k->linear_act_fwd(k, y, f, x, w, rows, n, a->n_in, a->slope);
         narrowed(a->f, a->y16, rows, n, n, f);
     } else {
-        k->linear_fwd(k, y, x, a->w, rows, n, a->n_in);
+        k->linear_fwd(k, y, x, w, rows, n, a->n_in);
         free(f);
     }
     narrowed(a->y, a->y16, rows, n, n, y);
+    used.parts += a->part[0].n_out != 0;
     free(x);
+    free(w);
 }
 
 static void linear_bwd(struct kern *k, const struct kern_linear *a)
@@ -75,8 +98,11 @@ static void linear_bwd(struct kern *k, const struct kern_linear *a)
         k->mul(k, dy, dy, f, rows * n);
         free(f);
     }
-    k->linear_bwd_w(k, a->dw, dy, x, rows, n, a->n_in);
-    k->linear_bwd_x(k, dx, dy, a->w, rows, n, a->n_in, a->add);
+    float *w = in_one(a, NULL), *dw = calloc(n * a->n_in, sizeof *dw);
+    k->linear_bwd_w(k, dw, dy, x, rows, n, a->n_in);
+    in_one(a, dw);
+    k->linear_bwd_x(k, dx, dy, w, rows, n, a->n_in, a->add);
+    free(w);
     narrowed(a->dx, a->dx16, rows, a->n_in, a->n_in, dx);
     free(dy);
     free(x);
@@ -286,7 +312,7 @@ static const struct {
     {WIDE "NUM_KV_HEADS=34", 2, 12, false},
     {WIDE "NUM_KV_HEADS=34\nVE_ENABLED=1\nVE_DIM=8\nVE_LAYERS=1", 1, 6, false},
     {WIDE "PARALLEL_LANES=cross\nPARALLEL_START_LAYER=1\nXSA_LAST_N=1", 2, 13, false},
-    {WIDE "MATRIX_BANKS=1", 0, 0, false},
+    {WIDE "MATRIX_BANKS=1", 2, 12, false},
     {WIDE "ROPE_DIMS=8", 0, 0, false},
     {WIDE, 0, 0, true},
 };
@@ -321,14 +347,16 @@ static struct result train(struct tiny *t, size_t c, bool joins, const uint16_t 
     watch.grads = r.grads;
     watch.then = calloc(t->m.floats, sizeof(float));
     memset(g.block, 0xff, g.floats * sizeof(float)); /* what nobody has written is NaN */
-    used.products = used.joined = used.rows = 0;
+    used.joined = used.parts = used.rows = 0;
     g.done = passed;
     g.tap = models[c].tap ? tap : NULL;
     graph_train(&g, t->params, tok, tok + 1, r.grads, 1, &r.loss);
     check_noted(models[c].settings);
-    if (used.joined != (joins ? models[c].joined : 0) || used.rows != (joins ? models[c].rows : 0))
-        fail_msg("\"%s\": %zu joined products, %zu with longer rows", models[c].settings,
-                 used.joined, used.rows);
+    if (used.joined != (joins ? models[c].joined : 0) ||
+        used.parts != (t->m.r.matrix_banks ? used.joined : 0) ||
+        used.rows != (joins ? models[c].rows : 0))
+        fail_msg("\"%s\": %zu joined products, %zu in parts, %zu with longer rows",
+                 models[c].settings, used.joined, used.parts, used.rows);
     /* Outside of it the graph is what it always is, before and after. */
     g.done = NULL;
     for (int i = 0; i < 2; i++) {
