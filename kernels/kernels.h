@@ -409,8 +409,8 @@ struct kern {
      *
      * head_train - head_fwd and head_bwd in one, which needs the logits once instead of twice.
      *
-     * joins - operations on half values know rows in which q, k and v lie side by side: kern_qk's
-     *          `row`, and what is called `joined`.
+     * joins - these operations know what one product for q, k and v needs: kern_linear's `part`,
+     *          and of rows [q|k|v] kern_qk's `row` and what is called `joined`.
      *
      * hold - the n floats at w, weights of linear layers among them, will not change before the
      * next call: a backend that computes with another type keeps them in that type. hold(k, NULL,

@@ -53,10 +53,10 @@ struct graph_value {
     ptrdiff_t grad; /* the same for its gradient */
 #ifndef RUNNER
     bool half, half_grad; /* graph_train stores it as bf16 (kern_linear), its gradient too */
-    size_t
-        row; /* it does so in columns of longer rows, of so many numbers; 0: in rows of its own */
-    ptrdiff_t joined,
-        joined_grad; /* then where they begin, in half values from the block's first */
+    /* Where that is in rows [q|k|v]: their length, and offsets in the activation block in half
+     * values, of the first of its columns and of its gradient's. row is 0 elsewhere. */
+    size_t row;
+    ptrdiff_t joined, joined_grad;
 #endif
 };
 

@@ -17,11 +17,10 @@ enum { EIGHT = 8, NODES = 3 };
 
 static bool may_join(const struct graph *g, const struct graph_node *n)
 {
-    for (int i = 0; i < NODES; i++) {
+    for (int i = 0; i < NODES; i++)
         if (n[i].op != OP_LINEAR || n[i].dead || n[i].in[0] != n->in[0] || n[i].n_out % EIGHT ||
             n[i].n_in % EIGHT || !g->value[n[i].out[0]].keep)
             return false;
-    }
     return n[1].n_out == n[2].n_out;
 }
 
@@ -47,8 +46,7 @@ static int turned_from(const struct graph *g, int v)
     return n->op == OP_QK ? n->in[0] : GRAPH_NONE;
 }
 
-/* Are these results q, k and v of one attention layer? Who else reads them graph_halves has seen.
- */
+/* Are these q, k and v of one attention layer? Who else reads them graph_halves has seen. */
 static bool of_attention(const struct graph *g, int q, int k, int v)
 {
     size_t dim = g->head_dim;

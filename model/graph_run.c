@@ -231,10 +231,11 @@ static bool run_whole(struct graph *g, const struct graph_node *n, const float *
         k->xsa_half(k, &a);
     } else if (linear && k->linear_train) {
         struct kern_linear a = linear_args(g, n, params);
-        if (n->join != JOIN_NONE)
+        if (n->join == JOIN_MIDDLE || n->join == JOIN_LAST)
+            return true;
+        if (n->join == JOIN_FIRST)
             graph_join_args(g, n, params, NULL, &a);
-        if (n->join == JOIN_NONE || n->join == JOIN_FIRST)
-            k->linear_train(k, &a);
+        k->linear_train(k, &a);
     } else {
         return n->op == OP_HEAD && k->head_train; /* the backward will do it */
     }
@@ -396,10 +397,11 @@ static void linear_backward(struct graph *g, const struct graph_node *n, float *
 #ifndef RUNNER
     if (g->whole && k->linear_bwd) {
         struct kern_linear a;
-        bool add = n->add[0];
+        bool add = n->add[0]; /* of three that are one product, the last: its turn comes first */
         if (n->join == JOIN_FIRST || n->join == JOIN_MIDDLE)
             return;
-        n -= n->join == JOIN_LAST ? 2 : 0; /* which is the first that the backward comes to */
+        if (n->join == JOIN_LAST)
+            n -= 2;
         a = linear_args(g, n, params);
         if (n->join != JOIN_NONE)
             graph_join_args(g, n, params, grads, &a);
