@@ -65,10 +65,9 @@ size_t gpt_head(const struct gpt *m);
 /*
  * gpt_load - fill params (host, m->floats floats) from named tensors: F32, F16 or BF16 as they are,
  * or NAME.q (I8) times NAME.scale (F16, one per row, or one for each of several equal groups of a
- * row's columns, row after row), computed as one fp32 product, or NAME.q with NAME.rexp, NAME.cexp
- * and NAME.step (stub/trellis.h, model/dequant.h). Every parameter must be there exactly once with
- * its shape, and finite; anything missing, misshapen, not finite or not known is ERR_INPUT naming
- * the tensor. `path` names the source in errors.
+ * row's columns, row after row), computed as one fp32 product, or NAME.q with NAME.rexp, NAME.cexp and NAME.step (stub/trellis.h, model/dequant.h). Every parameter must be
+ * there exactly once with its shape, and finite; anything missing, misshapen, not finite or
+ * not known is ERR_INPUT naming the tensor. `path` names the source in errors.
  */
 enum err_code gpt_load(const struct gpt *m, float *params, const struct tensor_view *t,
                        size_t count, const char *path, struct err *e);
