@@ -6,6 +6,7 @@
 #include "bench/gpu.h"
 
 enum { DIM = 512, KV = 256, HIDDEN = 2048, HEADS = 8, KV_HEADS = 4, HEAD_DIM = 64, ROPE = 16 };
+enum { QKV = DIM + 2 * KV };
 enum { VOCAB = 4096, LAYERS = 11, PARAMS = 34401372, STEPS = 5, ARRAYS = 9 };
 /* A step of the record: 786,432 tokens, whatever is measured at once. */
 enum { STEP_TOKENS = 786432 };
@@ -155,8 +156,8 @@ static void products(struct gpu *b, struct total *sum)
         bool act;
         double calls;
     } shapes[] = {
-        {"Q, O", DIM, DIM, false, 2 * LAYERS},
-        {"K, V", KV, DIM, false, 2 * LAYERS},
+        {"Q|K|V", QKV, DIM, false, LAYERS}, /* as three in blocks with a value embedding */
+        {"O", DIM, DIM, false, LAYERS},
         {"up", HIDDEN, DIM, true, LAYERS},
         {"down", DIM, HIDDEN, false, LAYERS},
     };
@@ -243,7 +244,7 @@ static void attention(struct gpu *b, struct total *sum)
     double fwd = 4.0 * HEAD_DIM * HEADS * (double)b->rows * 0.5 * (double)(b->t + 1);
     char shape[64];
     for (unsigned i = 0; i < ARRAYS; i++)
-        x.a[i] = filled_as(b, n, i + 1, 1.7f, half);
+        x.a[i] = filled_as(b, b->rows * QKV, i + 1, 1.7f, half);
     fill(b, &one, 2, b->rows * HEADS, 1);
     struct kern_attn a = {.o = x.a[0], .q = x.a[1], .k = x.a[2], .v = x.a[3], .do_ = x.a[4]};
     a.dq = x.a[5];
@@ -257,6 +258,7 @@ static void attention(struct gpu *b, struct total *sum)
     a.head_dim = HEAD_DIM;
     a.scale = 0.125f;
     a.half = a.half_o = a.half_dqk = a.half_dv = half;
+    a.joined = b->k->joins;
     snprintf(shape, sizeof shape, "%zu x %zu, 8/4 x 64", batch, b->t);
     /* Part of the step where XSA is an operation of its own. */
     double alone = b->k->attn_xsa_fwd ? 0 : LAYERS;
@@ -289,7 +291,7 @@ static void heads(struct gpu *b, struct total *sum)
     bool marks = b->k->combine_half;
     double row = each(b) * (double)b->rows * DIM, half = row / 2;
     for (unsigned i = 0; i < 6; i++)
-        x.a[i] = filled_as(b, b->rows * DIM, i + 1, 1.7f, marks);
+        x.a[i] = filled_as(b, b->rows * QKV, i + 1, 1.7f, marks);
     fill(b, &one, 4, b->rows * HEADS, 1);
     struct kern_qk q = {.y = x.a[0], .x = x.a[1], .dy = x.a[2], .dx = x.a[3], .rstd = one.a[0]};
     q.gain = one.a[1];
@@ -302,6 +304,7 @@ static void heads(struct gpu *b, struct total *sum)
     q.rope_dims = ROPE;
     q.eps = 1e-6f;
     q.heads = HEADS;
+    q.row = b->k->joins ? QKV : 0;
     line(b, sum, "qk_fwd", "queries", run_qk_fwd, &q, 0, 2 * row, LAYERS, true);
     line(b, sum, "qk_bwd", "queries", run_qk_bwd, &q, 0, 3 * row, LAYERS, true);
     q.heads = KV_HEADS;

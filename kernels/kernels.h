@@ -81,6 +81,9 @@ struct kern_qk {
     const float *cos, *sin;
     size_t rows, t, pos0, heads, head_dim, rope_dims;
     float eps;
+#ifndef RUNNER
+    uint32_t row; /* qk_half, qk_bwd_half: from one row of x, and of dx, to the next; 0: dense */
+#endif
     /* backward only: y unused, x and rstd as saved */
     const float *dy;
     float *dx, *dgain; /* dx overwritten, may be dy; dgain [heads] added to, NULL when no gain */
@@ -112,6 +115,8 @@ struct kern_attn {
     bool half_o;   /* o and do_ are */
     bool half_dqk; /* dq and dk are stored as half values */
     bool half_dv;  /* dv is, also when it is added to */
+    bool joined;   /* v and dv are half values in rows [q|k|v], as one product makes them: from one
+                      row to the next (heads + 2 * kv_heads) * head_dim */
 #endif
 };
 
@@ -245,6 +250,13 @@ struct kern_linear {
     float *dw;      /* [n_out][n_in] */
     bool add;
     bool x16, y16, dy16, dx16; /* the marks; y16 is f's as well, and with act comes with dy16 */
+    /* Where the last rows of w and dw are that do not lie behind the others: those of k and v, in a
+     * product for q, k and v. The n_out above counts them too, and n_in is a multiple of 8. */
+    struct kern_part {
+        const float *w; /* [n_out][n_in] */
+        float *dw;
+        size_t n_out; /* 0: none */
+    } part[2];
 };
 
 /* Widths that rows of the combines of training have. */
@@ -452,6 +464,8 @@ struct kern {
      * verdict - see kern_verdict.
      * blend - axpby with dials; nothing when *go is 0 (go NULL: always).
      * adamw_at - adamw without its lr and step; nothing when *go is 0.
+     * joins - these operations know what one product for q, k and v needs: kern_linear's `part`,
+     *          and of rows [q|k|v] kern_qk's `row` and what is called `joined`.
      *
      * hold - the n floats at w, weights of linear layers among them, will not change before the
      * next call: a backend that computes with another type keeps them in that type. hold(k, NULL,
@@ -471,6 +485,7 @@ struct kern {
                   const struct kern_dial *b, const double *go);
     void (*adamw_at)(struct kern *k, const struct kern_adamw *a, const struct kern_adamw_at *at,
                      const double *go);
+    bool joins;
     void (*hold)(struct kern *k, const float *w, size_t n);
 
     /*

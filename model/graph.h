@@ -40,6 +40,9 @@ enum graph_op {
 
 enum { GRAPH_NONE = -1, GRAPH_INS = 3, GRAPH_OUTS = 3 };
 
+/* Linear nodes that graph_train carries out as one product: q, k, v (graph_join). */
+enum graph_join { JOIN_NONE, JOIN_FIRST, JOIN_MIDDLE, JOIN_LAST };
+
 struct graph_value {
     size_t width;   /* floats per row */
     bool saved;     /* exists for the backward only */
@@ -50,6 +53,10 @@ struct graph_value {
     ptrdiff_t grad; /* the same for its gradient */
 #ifndef RUNNER
     bool half, half_grad; /* graph_train stores it as bf16 (kern_linear), its gradient too */
+    /* Where that is in rows [q|k|v]: their length, and offsets in the activation block in half
+     * values, of the first of its columns and of its gradient's. row is 0 elsewhere. */
+    size_t row;
+    ptrdiff_t joined, joined_grad;
 #endif
 };
 
@@ -63,6 +70,9 @@ struct graph_node {
     bool tail;          /* runs on the scored rows only */
     bool add[GRAPH_INS]; /* backward: the gradient of this input exists already, add to it */
     bool dead;           /* nothing that matters reads its outputs */
+#ifndef RUNNER
+    enum graph_join join;
+#endif
 };
 
 /* Tokens of one run, backend memory: what embeddings look up, [batch*t] each, the second with a
@@ -227,6 +237,24 @@ void graph_train_staged(struct graph *g, const float *params, const struct graph
  * the head reads, are fp32. Called by the first graph_train, and by graph_plan for scoring.
  */
 void graph_halves(struct graph *g);
+
+/*
+ * One product for q, k and v of an attention layer in graph_train (graph_join.c), where the backend
+ * `joins`: x is read once for all, and so is what comes back; dx is written once instead of being
+ * added to twice. The result is a value of rows [q|k|v], and so is its gradient.
+ *
+ * graph_join_plan - which nodes it may concern: three linear nodes that follow one another and read
+ * the same rows. Their values get places side by side, so that rows of all three fit there, and as
+ * many of gradients. Part of graph_plan.
+ * graph_join - behind graph_halves: which of these it does concern, because q, k and v are half
+ * values, with their gradients, that only norms and attention (XSA too) read.
+ * graph_join_args - what the product of three, the first of which is n, has beside that node's own
+ * arguments: its width, and the other weights, with grads also where their gradients are.
+ */
+void graph_join_plan(struct graph *g);
+void graph_join(struct graph *g);
+void graph_join_args(const struct graph *g, const struct graph_node *n, const float *params,
+                     float *grads, struct kern_linear *a);
 #endif
 
 /* graph_hidden - what the head of the last forward read: the final norm at the scored rows,

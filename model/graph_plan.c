@@ -253,6 +253,22 @@ static bool may_alias(const struct graph *g, const struct graph_node *n, int i)
     return x->last == i && x->tail == y->tail && x->width == y->width;
 }
 
+/* The place of a value that a node makes. A node of a join takes room for all of them, which is
+ * never given back, or what the one before it has left of that. */
+static ptrdiff_t place_made(struct graph *g, struct place *p, const struct graph_node *n, int v)
+{
+    size_t size = span_of(g, &g->value[v]);
+#ifndef RUNNER
+    if (n->join == JOIN_FIRST)
+        size += span_of(g, &g->value[n[1].out[0]]) + span_of(g, &g->value[n[2].out[0]]);
+    else if (n->join != JOIN_NONE)
+        return g->value[n[-1].out[0]].at + (ptrdiff_t)span_of(g, &g->value[n[-1].out[0]]);
+#else
+    (void)n;
+#endif
+    return place_take(p, size);
+}
+
 static void place_forward(struct graph *g, struct place *p)
 {
     for (size_t i = 0; i < g->nodes; i++) {
@@ -272,7 +288,7 @@ static void place_forward(struct graph *g, struct place *p)
                 g->value[n->in[0]].last = (int)g->nodes + 1; /* not given back below */
                 continue;
             }
-            v->at = place_take(p, span_of(g, v));
+            v->at = place_made(g, p, n, n->out[o]);
         }
         for (size_t w = 0; w < g->values; w++)
             if (g->value[w].last == (int)i && g->value[w].at != GRAPH_NONE &&
@@ -394,6 +410,7 @@ enum err_code graph_plan(struct graph *g, struct kern *k, size_t batch, size_t t
     g->lean = !training && k->linear_train;
     if (g->lean)
         graph_halves(g);
+    graph_join_plan(g);
 #endif
     place_forward(g, &p);
     if (training)

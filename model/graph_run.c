@@ -14,8 +14,25 @@ static size_t node_rows(const struct graph *g, const struct graph_node *n)
     return g->batch * (g->t - (n->tail ? g->from : 0));
 }
 
+#ifndef RUNNER
+/* Is a value a part of longer rows in this run? */
+static bool joined(const struct graph *g, int v)
+{
+    return g->whole && v != GRAPH_NONE && g->value[v].row;
+}
+
+static float *half_at(const struct graph *g, ptrdiff_t at)
+{
+    return (float *)(void *)((uint16_t *)(void *)g->block + at);
+}
+#endif
+
 static float *val(const struct graph *g, int v)
 {
+#ifndef RUNNER
+    if (joined(g, v))
+        return half_at(g, g->value[v].joined);
+#endif
     return v == GRAPH_NONE || g->value[v].at == GRAPH_NONE ? NULL : g->block + g->value[v].at;
 }
 
@@ -131,7 +148,8 @@ static struct kern_coef coef_args(const struct graph *g, const struct graph_coef
                        offsetof(struct type, last) / sizeof(void *),                               \
                    "marks make the struct larger")
 SAME_WORD(kern_combine, add1, dn16);
-SAME_WORD(kern_attn, add_dv, half_dv);
+SAME_WORD(kern_qk, eps, row);
+SAME_WORD(kern_attn, add_dv, joined);
 
 /* Is a value, or its gradient, stored as bf16 in this run? */
 static bool half(const struct graph *g, int v)
@@ -142,6 +160,12 @@ static bool half(const struct graph *g, int v)
 static bool half_grad(const struct graph *g, int v)
 {
     return g->whole && v != GRAPH_NONE && g->value[v].half_grad;
+}
+
+/* What kern_qk calls row. */
+static uint32_t row_of(const struct graph *g, int v)
+{
+    return joined(g, v) ? (uint32_t)g->value[v].row : 0;
 }
 
 static struct kern_linear linear_args(const struct graph *g, const struct graph_node *n,
@@ -181,6 +205,7 @@ static void mark_attn(const struct graph *g, const struct graph_node *n, struct 
     a->half_o = half(g, n->out[0]);
     a->half_dqk = half_grad(g, n->in[0]);
     a->half_dv = half_grad(g, n->in[2]);
+    a->joined = joined(g, n->in[2]);
 }
 
 /* What graph_train does in another way; false when this node is not concerned. */
@@ -194,6 +219,7 @@ static bool run_whole(struct graph *g, const struct graph_node *n, const float *
         k->combine_half(k, &a);
     } else if (n->op == OP_QK && half(g, n->out[0])) {
         struct kern_qk a = qk_args(g, n, params);
+        a.row = row_of(g, n->in[0]);
         k->qk_half(k, &a);
     } else if (n->op == OP_ATTN) {
         struct kern_attn a = attn_args(g, n);
@@ -202,6 +228,10 @@ static bool run_whole(struct graph *g, const struct graph_node *n, const float *
             k->attn_fwd(k, &a);
     } else if (linear && k->linear_train) {
         struct kern_linear a = linear_args(g, n, params);
+        if (n->join == JOIN_MIDDLE || n->join == JOIN_LAST)
+            return true;
+        if (n->join == JOIN_FIRST)
+            graph_join_args(g, n, params, NULL, &a);
         k->linear_train(k, &a);
     } else if (n->op == OP_TAKE && half(g, n->in[0])) {
         k->take(k, val(g, n->out[0]), val(g, n->in[0]), g->batch, g->t, g->from, n->n_in / 2);
@@ -363,6 +393,10 @@ void graph_read(struct graph *g, int value, float *out)
 
 static float *grad(const struct graph *g, int v)
 {
+#ifndef RUNNER
+    if (joined(g, v))
+        return half_at(g, g->value[v].joined_grad);
+#endif
     return v == GRAPH_NONE || g->value[v].grad == GRAPH_NONE ? NULL : g->block + g->value[v].grad;
 }
 
@@ -381,13 +415,21 @@ static void linear_backward(struct graph *g, const struct graph_node *n, float *
     size_t rows = node_rows(g, n);
 #ifndef RUNNER
     if (g->whole && k->linear_bwd) {
-        struct kern_linear a = linear_args(g, n, params);
-        a.dy = dy;
+        struct kern_linear a;
+        bool add = n->add[0]; /* of three that are one product, the last: its turn comes first */
+        if (n->join == JOIN_FIRST || n->join == JOIN_MIDDLE)
+            return;
+        if (n->join == JOIN_LAST)
+            n -= 2;
+        a = linear_args(g, n, params);
+        if (n->join != JOIN_NONE)
+            graph_join_args(g, n, params, grads, &a);
+        a.dy = grad(g, n->out[0]);
         a.dy16 = half_grad(g, n->out[0]);
         a.dx = grad(g, n->in[0]);
         a.dx16 = half_grad(g, n->in[0]);
         a.dw = grads + n->p[0];
-        a.add = n->add[0];
+        a.add = add;
         k->linear_bwd(k, &a);
         return;
     }
@@ -442,6 +484,7 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dgain = gpar(g, grads, n->p[0]);
 #ifndef RUNNER
         if (half_grad(g, n->in[0])) {
+            a.row = row_of(g, n->in[0]);
             k->qk_bwd_half(k, &a);
             break;
         }
@@ -569,8 +612,10 @@ void graph_train(struct graph *g, const float *params, const uint16_t *ids, cons
 {
     size_t scored = g->batch * (g->t - g->from);
     upload(g, ids, target, scored);
-    if (!g->trained++)
+    if (!g->trained++) {
         graph_halves(g);
+        graph_join(g);
+    }
     if (play(g, params, grads, gscale)) {
         g->played++;
         g->forward_s = 0;

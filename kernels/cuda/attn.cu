@@ -148,6 +148,11 @@ static __device__ inline void store_rows(float *y, bool half, size_t first, size
         }
 }
 
+static __device__ inline size_t stride_v(const kern_attn &a)
+{
+    return HALVES ? v_row(a) : a.kv_heads * a.head_dim;
+}
+
 static const float LOG2E = 1.44269504f;
 
 /* ---- forward: a block of the grid has ROWS queries of one head; long ones first ---- */
@@ -163,6 +168,7 @@ template <int DIM, bool XSA> static __device__ inline void attend(const kern_att
     size_t j0 = (gridDim.x - 1 - blockIdx.x) * (size_t)ROWS, h = blockIdx.y, b = blockIdx.z;
     size_t stride = a.heads * a.head_dim, kv_stride = a.kv_heads * a.head_dim;
     size_t kv = b * a.tk * kv_stride + h / (a.heads / a.kv_heads) * a.head_dim;
+    size_t v_stride = stride_v(a), v = kv + b * a.tk * (v_stride - kv_stride);
     size_t head = b * a.tq * stride + h * a.head_dim;
     int lane = threadIdx.x % CUDA_WARP, row = threadIdx.x / CUDA_WARP * 16;
     float o[DIM / 8][4] = {}, m[2] = {-INFINITY, -INFINITY}, l[2] = {0, 0};
@@ -173,7 +179,7 @@ template <int DIM, bool XSA> static __device__ inline void attend(const kern_att
         float s[KEYS / 8][4];
         __syncthreads();
         load_tile<DIM, KEYS>(tk, a.k, a.half, kv, kv_stride, key, a.tk, a.head_dim);
-        load_tile<DIM, KEYS>(tv, a.v, a.half, kv, kv_stride, key, a.tk, a.head_dim);
+        load_tile<DIM, KEYS>(tv, a.v, a.half, v, v_stride, key, a.tk, a.head_dim);
         __syncthreads();
         product_nt<DIM, KEYS>(s, tq, row, tk);
         float top[2] = {-INFINITY, -INFINITY}, fade[2], sum[2] = {0, 0};
@@ -281,11 +287,12 @@ __global__ static void __launch_bounds__(THREADS) dkv_kernel(const kern_attn a, 
     size_t key = blockIdx.x * (size_t)KEYS, g = blockIdx.y, b = blockIdx.z;
     size_t stride = a.heads * a.head_dim, kv_stride = a.kv_heads * a.head_dim;
     size_t kv = b * a.tk * kv_stride + g * a.head_dim, group = a.heads / a.kv_heads;
+    size_t v_stride = stride_v(a), v = kv + b * a.tk * (v_stride - kv_stride);
     int lane = threadIdx.x % CUDA_WARP, row = threadIdx.x / CUDA_WARP * 16;
     float dk[DIM / 8][4] = {}, dv[DIM / 8][4] = {};
     const float scale = a.scale * LOG2E;
     load_tile<DIM, KEYS>(tk, a.k, a.half, kv, kv_stride, key, a.tk, a.head_dim);
-    load_tile<DIM, KEYS>(tv, a.v, a.half, kv, kv_stride, key, a.tk, a.head_dim);
+    load_tile<DIM, KEYS>(tv, a.v, a.half, v, v_stride, key, a.tk, a.head_dim);
     size_t first = key > a.q0 ? (key - a.q0) / QB * QB : 0; /* earlier queries see none of them */
     for (size_t h = g * group; h < (g + 1) * group; h++) {
         size_t head = b * a.tq * stride + h * a.head_dim, per = (b * a.heads + h) * a.tq;
@@ -316,8 +323,10 @@ __global__ static void __launch_bounds__(THREADS) dkv_kernel(const kern_attn a, 
         }
     }
     store_rows<DIM>(a.dk, a.half_dqk, kv, kv_stride, key + row, a.tk, a.head_dim, dk, 1, 1, false);
-    store_rows<DIM>(a.dv, a.half_dv, kv, kv_stride, key + row, a.tk, a.head_dim, dv, 1, 1,
-                    a.add_dv);
+    /* Said in another way than v_stride, which would take registers all the time. */
+    size_t wider = a.joined ? stride + kv_stride : 0;
+    store_rows<DIM>(a.dv, a.half_dv, kv + b * a.tk * wider, kv_stride + wider, key + row, a.tk,
+                    a.head_dim, dv, 1, 1, a.add_dv);
 }
 
 /* dq of ROWS queries of a head, keys ascending. */
@@ -330,6 +339,7 @@ __global__ static void __launch_bounds__(THREADS) dq_kernel(const kern_attn a, c
     size_t j0 = (gridDim.x - 1 - blockIdx.x) * (size_t)ROWS, h = blockIdx.y, b = blockIdx.z;
     size_t stride = a.heads * a.head_dim, kv_stride = a.kv_heads * a.head_dim;
     size_t kv = b * a.tk * kv_stride + h / (a.heads / a.kv_heads) * a.head_dim;
+    size_t v_stride = stride_v(a), v = kv + b * a.tk * (v_stride - kv_stride);
     size_t head = b * a.tq * stride + h * a.head_dim, per = (b * a.heads + h) * a.tq;
     int lane = threadIdx.x % CUDA_WARP, row = threadIdx.x / CUDA_WARP * 16;
     float dq[DIM / 8][4] = {}, lse[2], d[2];
@@ -346,7 +356,7 @@ __global__ static void __launch_bounds__(THREADS) dq_kernel(const kern_attn a, c
         float s[KEYS / 8][4], t[KEYS / 8][4];
         __syncthreads();
         load_tile<DIM, KEYS>(tk, a.k, a.half, kv, kv_stride, key, a.tk, a.head_dim);
-        load_tile<DIM, KEYS>(tv, a.v, a.half, kv, kv_stride, key, a.tk, a.head_dim);
+        load_tile<DIM, KEYS>(tv, a.v, a.half, v, v_stride, key, a.tk, a.head_dim);
         __syncthreads();
         product_nt<DIM, KEYS>(s, tq, row, tk);
         product_nt<DIM, KEYS>(t, tg, row, tv);

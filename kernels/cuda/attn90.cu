@@ -113,9 +113,9 @@ __global__ static void __launch_bounds__(THREADS, 2)
     const struct block block = block_of(a.tq, a.heads, a.batch, CHUNK);
     int j0 = (block.turns - 1 - block.turn) * ROWS, h = block.head, b = block.batch;
     int tq_end = (int)a.tq, tk_end = (int)a.tk, q0 = (int)a.q0, mine_j = j0 + at.group * TILE;
-    size_t stride = a.heads * DIM, kv_stride = a.kv_heads * DIM;
+    size_t stride = a.heads * DIM, kv_stride = a.kv_heads * DIM, v_stride = v_row(a);
     const int head = b * (int)(a.tq * a.heads) + h, pair = b * (int)a.heads + h;
-    const size_t kv = b * a.tk * kv_stride + h / x.group * DIM;
+    const size_t of_kv = h / x.group * DIM, kv = b * a.tk * kv_stride + of_kv;
     const struct sight see =
         sight_of(q0 + mine_j, mine_j < tq_end, q0 + (j0 + ROWS < tq_end ? j0 + ROWS : tq_end));
     const float scale = a.scale * LOG2E;
@@ -132,7 +132,7 @@ __global__ static void __launch_bounds__(THREADS, 2)
     const wgmma_tile k = wgmma_of(tk), v = wgmma_of(tv);
     struct source from_q = source_of(x.q + (size_t)head * DIM, stride, j0, tq_end);
     struct source from_k = source_of(x.k + kv, kv_stride, 0, tk_end);
-    struct source from_v = source_of(x.v + kv, kv_stride, 0, tk_end);
+    struct source from_v = source_of(x.v + b * a.tk * v_stride + of_kv, v_stride, 0, tk_end);
     copy_rows<ROWS>(tq, &from_q);
     copy_rows<TILE>(tk, &from_k);
     copy_commit();

@@ -37,8 +37,7 @@ __global__ static void __launch_bounds__(THREADS, 4)
     const unsigned rows = tiles ? (unsigned)tiles * TILE : (unsigned)a.tq;
     const unsigned b = row / rows, t = row - b * rows, group = (unsigned)a.heads / kv;
     const bool there = b < a.batch && t < a.tq;
-    const size_t kv_stride = a.kv_heads * a.head_dim;
-    const size_t at_v = (b * a.tk + t) * kv_stride + g * a.head_dim + i;
+    const size_t at_v = (b * a.tk + t) * v_row(a) + g * a.head_dim + i;
     const bf16 *y = (const bf16 *)a.o, *dy = (const bf16 *)a.do_;
     some<EIGHT> u = {}, part = {}, dv = {};
     float twice = 0;

@@ -102,9 +102,27 @@ void cuda_colsum(struct cuda *c, float *out, const float *x, size_t rows, size_t
 /* y[n] = x[n] as bf16, to nearest even. */
 void cuda_to_bf16(struct cuda *c, bf16 *y, const float *x, size_t n);
 
-/* The n weights at w as bf16, on a multiple of 256 bytes, when they are held (kernels.h); else
- * NULL. */
-const bf16 *cuda_held(struct cuda *c, const float *w, size_t n);
+/* Weights as bf16, on a multiple of 256 bytes, when they are held (kernels.h); else NULL. They may
+ * be of several matrices, whose bf16 forms then lie one behind the other. */
+enum { CUDA_PARTS = 3 };
+struct cuda_span {
+    const float *w;
+    size_t n;
+};
+struct cuda_weights {
+    struct cuda_span
+        of[CUDA_PARTS]; /* n is 0 behind the last one; in all but that a multiple of 8 */
+};
+const bf16 *cuda_held_all(struct cuda *c, const struct cuda_weights *w);
+static inline const bf16 *cuda_held(struct cuda *c, const float *w, size_t n)
+{
+    const struct cuda_weights one = {{{w, n}}};
+    return cuda_held_all(c, &one);
+}
+
+/* Rounds them to y, on a multiple of 8 bytes. */
+void cuda_round(struct cuda *c, bf16 *y, const struct cuda_weights *w);
+size_t cuda_count(const struct cuda_weights *w); /* numbers of all */
 
 /* A list of n pointers in device memory, which stays there: the next call with the same pointers
  * returns the same list. NULL, and a failure recorded, without memory, or when a list would have to
@@ -237,6 +255,12 @@ static __device__ inline void cuda_adamw(const struct kern_adamw *a, size_t i,
     a->m[i] = m;
     a->v[i] = v;
     a->p[i] = a->p[i] * (1 - r->lr * a->wd) - r->step * (m / (sqrtf(v) / r->root + a->eps));
+}
+
+/* Numbers from one row of v, and of dv, to the next, of a kern_attn or kern_xsa. */
+template <typename Args> static __device__ inline size_t v_row(const Args &a)
+{
+    return (a.kv_heads + (a.joined ? a.heads + a.kv_heads : 0)) * a.head_dim;
 }
 
 /* Two numbers as bf16 in a register, x in the lower half. */

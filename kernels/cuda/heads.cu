@@ -21,6 +21,7 @@ static __device__ inline float lanes_sum(float x, unsigned lanes)
 /* 32 bits where there are divisions, which would take longer than the memory otherwise. */
 struct qk_lane {
     size_t at, angle;      /* this lane's first number, its first angle */
+    unsigned from;         /* its first number of x and dx, in eights */
     unsigned unit, head;   /* the head among all, in its row */
     unsigned i;            /* column in the head */
     unsigned lanes, other; /* of a head; the lane with the other half of the turned pairs */
@@ -39,6 +40,7 @@ static __device__ inline struct qk_lane qk_find(const struct kern_qk &a)
     p.at = (size_t)thread * EIGHT;
     row = p.unit / (unsigned)a.heads;
     p.head = p.unit - row * (unsigned)a.heads;
+    p.from = a.row ? row * (a.row / EIGHT) + thread - row * (unsigned)a.heads * p.lanes : thread;
     p.there = row < a.rows;
     p.sign = p.i < half ? 1.0f : p.i < 2 * half ? -1.0f : 0.0f;
     p.other = p.i < half ? lane + half / EIGHT : p.i < 2 * half ? lane - half / EIGHT : lane;
@@ -70,7 +72,7 @@ __global__ static void __launch_bounds__(THREADS) qk_kernel(const struct kern_qk
     some<EIGHT> x = {};
     float ss = 0;
     if (p.there)
-        x = get<EIGHT>((const bf16 *)a.x, p.at);
+        x = get<EIGHT>((const bf16 *)a.x, (size_t)p.from * EIGHT);
 #pragma unroll
     for (int i = 0; i < EIGHT; i++)
         ss = fmaf(x.v[i], x.v[i], ss);
@@ -105,13 +107,14 @@ static void qk_half(struct kern *k, const struct kern_qk *a)
 }
 
 /* e = R^T dy, s = sum of e*u, dx = gain*rstd * (e - u*(s/head_dim)); s[rows][heads] is dgain's. */
-__global__ static void __launch_bounds__(THREADS) qk_bwd_kernel(const struct kern_qk a, float *sums)
+__global__ static void __launch_bounds__(THREADS, 5)
+    qk_bwd_kernel(const struct kern_qk a, float *sums)
 {
     struct qk_lane p = qk_find(a);
     some<EIGHT> u = {}, e = {};
     float rstd = 0, s = 0;
     if (p.there) {
-        u = get<EIGHT>((const bf16 *)a.x, p.at);
+        u = get<EIGHT>((const bf16 *)a.x, (size_t)p.from * EIGHT);
         e = get<EIGHT>((const bf16 *)a.dy, p.at);
         rstd = a.rstd[p.unit];
     }
@@ -128,7 +131,7 @@ __global__ static void __launch_bounds__(THREADS) qk_bwd_kernel(const struct ker
 #pragma unroll
     for (int i = 0; i < EIGHT; i++)
         e.v[i] = g * fmaf(coef, u.v[i], e.v[i]);
-    put((bf16 *)a.dx, p.at, e);
+    put((bf16 *)a.dx, (size_t)p.from * EIGHT, e);
     if (p.i == 0 && sums)
         sums[p.unit] = s;
 }
@@ -151,4 +154,5 @@ void cuda_fill_heads(struct kern *k)
 {
     k->qk_half = qk_half;
     k->qk_bwd_half = qk_bwd_half;
+    k->joins = true;
 }

@@ -23,15 +23,9 @@ enum {
     MATRICES = 512 /* that are remembered; the records have 81 */
 };
 
-/* Floats that were given to hold; w is NULL when there are none. */
-struct span {
-    const float *w;
-    size_t n;
-};
-
-/* A matrix and its bf16 form. */
+/* A matrix, or several, and their bf16 form. */
 struct matrix {
-    struct span of;
+    struct cuda_weights w;
     bf16 *w16;
 };
 
@@ -45,20 +39,20 @@ struct list {
 
 struct kern_tape {
     cudaGraphExec_t exec;
-    struct span held; /* before it was recorded */
+    struct cuda_span held; /* before it was recorded */
 };
 
 struct queue {
     char *ring; /* page-locked, [SLOTS][SLOT_BYTES] */
     cudaEvent_t copied[SLOTS];
-    size_t slot, used; /* the piece that is being filled, and how far */
-    struct span held;
+    size_t slot, used;     /* the piece that is being filled, and how far */
+    struct cuda_span held; /* what was given to hold; w is NULL when nothing is */
     struct matrix matrix[MATRICES];
     size_t matrices, tapes;
     struct list *lists;
     bool recording;
-    struct span began; /* what was held then */
-    bool broken;       /* a recording failed: the same would happen again */
+    struct cuda_span began; /* what was held then */
+    bool broken;            /* a recording failed: the same would happen again */
 };
 
 enum err_code queue_open(struct queue **out, struct err *e)
@@ -128,27 +122,55 @@ static void copy(struct kern *k, void *dst, const void *src, size_t bytes)
 
 /* ---- weights in bf16 ---- */
 
-static bool within(const struct span *held, const float *w, size_t n)
+static bool within(const struct cuda_span *held, const struct cuda_weights *w)
 {
-    return held->w && w >= held->w && w + n <= held->w + held->n;
+    bool in = held->w;
+    for (int i = 0; i < CUDA_PARTS; i++)
+        in = in && (w->of[i].n == 0 ||
+                    (w->of[i].w >= held->w && w->of[i].w + w->of[i].n <= held->w + held->n));
+    return in;
+}
+
+static bool same(const struct cuda_weights *x, const struct cuda_weights *y)
+{
+    bool is = true;
+    for (int i = 0; i < CUDA_PARTS; i++)
+        is = is && x->of[i].n == y->of[i].n && x->of[i].w == y->of[i].w;
+    return is;
+}
+
+size_t cuda_count(const struct cuda_weights *w)
+{
+    size_t n = 0;
+    for (int i = 0; i < CUDA_PARTS; i++)
+        n += w->of[i].n;
+    return n;
+}
+
+void cuda_round(struct cuda *c, bf16 *y, const struct cuda_weights *w)
+{
+    for (int i = 0; i < CUDA_PARTS && w->of[i].n; i++) {
+        cuda_to_bf16(c, y, w->of[i].w, w->of[i].n);
+        y += w->of[i].n;
+    }
 }
 
 /* Matrices are found out when they are first used, and rounded with every hold from then on. They
  * have places of their own, because in the block they lie on no multiple of 16 bytes. */
-const bf16 *cuda_held(struct cuda *c, const float *w, size_t n)
+const bf16 *cuda_held_all(struct cuda *c, const struct cuda_weights *w)
 {
     struct queue *q = c->queue;
     void *p = NULL;
-    if (!within(&q->held, w, n))
+    if (!within(&q->held, w))
         return NULL;
     for (size_t i = 0; i < q->matrices; i++)
-        if (q->matrix[i].of.w == w && q->matrix[i].of.n == n)
+        if (same(&q->matrix[i].w, w))
             return q->matrix[i].w16;
     if (q->recording || q->matrices == MATRICES ||
-        !cuda_tried(cudaMallocAsync(&p, n * sizeof(bf16), c->stream)))
+        !cuda_tried(cudaMallocAsync(&p, cuda_count(w) * sizeof(bf16), c->stream)))
         return NULL; /* the product rounds for itself */
-    q->matrix[q->matrices++] = (struct matrix){{w, n}, (bf16 *)p};
-    cuda_to_bf16(c, (bf16 *)p, w, n);
+    q->matrix[q->matrices++] = (struct matrix){*w, (bf16 *)p};
+    cuda_round(c, (bf16 *)p, w);
     return (bf16 *)p;
 }
 
@@ -156,10 +178,10 @@ static void hold(struct kern *k, const float *w, size_t n)
 {
     struct cuda *c = cuda_of(k);
     struct queue *q = c->queue;
-    q->held = (struct span){w, n};
+    q->held = (struct cuda_span){w, n};
     for (size_t i = 0; i < q->matrices; i++)
-        if (within(&q->held, q->matrix[i].of.w, q->matrix[i].of.n))
-            cuda_to_bf16(c, q->matrix[i].w16, q->matrix[i].of.w, q->matrix[i].of.n);
+        if (within(&q->held, &q->matrix[i].w))
+            cuda_round(c, q->matrix[i].w16, &q->matrix[i].w);
 }
 
 /* ---- lists of pointers ---- */
@@ -252,7 +274,7 @@ static struct kern_tape *recorded(struct kern *k)
 static bool play(struct kern *k, const struct kern_tape *tape)
 {
     struct cuda *c = cuda_of(k);
-    const struct span *held = &c->queue->held;
+    const struct cuda_span *held = &c->queue->held;
     if (tape->held.w != held->w || tape->held.n != held->n)
         return false;
     cuda_ok(c, cudaGraphLaunch(tape->exec, c->stream), "play");

@@ -263,6 +263,7 @@ int main(int argc, char **argv)
         ops_halves(&o, small);
         ops_xsa(&o, small);
     }
+    ops_qkv(&o, small);
     ops_step(&o);
     ops_case(&o, "end");
     printf("%zu checks, %zu failed, bits %016llx\n", o.checks, o.failed,

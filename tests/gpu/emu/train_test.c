@@ -40,6 +40,9 @@ static const struct {
     {"heads whose q, k and v are half values",
      {"MODEL_DIM=64", "NUM_HEADS=4", "NUM_KV_HEADS=2", "ROPE_DIMS=16", "XSA_LAST_N=1",
       "VE_ENABLED=1", "VE_LAYERS=1", "VE_DIM=8", NULL}},
+    {"the same, q, k and v by one product of weights in three places",
+     {"MODEL_DIM=64", "NUM_HEADS=4", "NUM_KV_HEADS=2", "ROPE_DIMS=16", "XSA_LAST_N=1",
+      "MATRIX_BANKS=1", NULL}},
 };
 
 static struct train_result on(struct toy_train *t, const char *device, const char *name)
