@@ -24,7 +24,8 @@ check() { # name, command...
     name=$1 began=$SECONDS
     shift
     if "$@" > "$tmp/out" 2>&1; then
-        echo "ok      $name: $(tail -n 1 "$tmp/out") ($((SECONDS - began)) s)"
+        last=$(tail -n 1 "$tmp/out")
+        echo "ok      $name${last:+: $last} ($((SECONDS - began)) s)"
     else
         echo "FAILED  $name ($((SECONDS - began)) s)"
         { grep -E 'FAIL|=====|rror' "$tmp/out" || cat "$tmp/out"; } | tail -n 30
@@ -83,7 +84,7 @@ text() { # sets DATA
     DATA=$tmp/text
     check "text, made on the spot" "$T/corpus" "$DATA"
 }
-train() { # name, device, setting...
+train_on() { # name, device, setting...
     run=$1 device=$2
     shift 2
     # shellcheck disable=SC2086 # settings are words
@@ -93,7 +94,7 @@ train() { # name, device, setting...
 }
 on_cpu() { # once, whichever part asks for it
     text
-    [ -d "$tmp/cpu" ] || check "training on the CPU" train cpu cpu
+    [ -d "$tmp/cpu" ] || check "training on the CPU" train_on cpu cpu
 }
 near() { # the losses of the CPU and another run, step by step, to 1 %
     paste <(losses "$tmp/cpu") <(losses "$tmp/$1") |
@@ -104,21 +105,20 @@ played() { # were micro-batches played from a tape, as they should be? A recordi
     grep -o '[0-9]* of [0-9]* micro-batches played.*' "$tmp/one/train.log" |
         awk '{ print; if ($1 > $3 / 2) good = 1 } END { exit !good }'
 }
-training() {
+train() {
     check "toy models: training, scoring, twice" "$T/train_test"
     on_cpu
-    check "training on the card" train one cuda
+    check "training on the card" train_on one cuda
     check "losses of CPU and card" near one
     check "steps as CUDA graphs" played
-    check "the same once more" train two cuda
+    check "the same once more" train_on two cuda
     check "two runs: the same losses" cmp <(losses "$tmp/one") <(losses "$tmp/two")
     check "two runs: the bits of one model" cmp <(weights "$tmp/one") <(weights "$tmp/two")
 }
 
 score() {
     on_cpu
-    check "scores of CPU and card, twice" "$T/score_test" "$tmp/cpu/model.safetensors" "$DATA" "$TOKENS"
-    sed 's/^/        /' "$tmp/out"
+    "$T/score_test" "$tmp/cpu/model.safetensors" "$DATA" "$TOKENS" || failed=1
 }
 
 # ---- a submission scores itself on the card, kernels compiled by the driver: within 2e-4 of the CPU ----
@@ -158,7 +158,7 @@ train_many() { # name, ranks: a card each
     shift 2
     for r in $(seq 0 $((ranks - 1))); do
         RANK=$r WORLD_SIZE=$ranks LOCAL_RANK=$r MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + $$ % 10000)) \
-            train "$many" cuda "$@" &
+            train_on "$many" cuda "$@" &
         pids="$pids $!"
     done
     for p in $pids; do wait "$p" || bad=1; done
@@ -179,6 +179,15 @@ cards() {
     fi
 }
 
+for part in $PARTS; do
+    case $part in
+    ops | sanitizer | parity | train | score | submission | cards) ;;
+    *)
+        echo "run.sh: PARTS: there is no $part" >&2
+        exit 2
+        ;;
+    esac
+done
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || {
     echo "no graphics card here"
     exit 4
@@ -187,14 +196,7 @@ cards=$(nvidia-smi -L | wc -l)
 for part in $PARTS; do
     start=$SECONDS
     echo "== $part"
-    case $part in
-    train) training ;;
-    ops | sanitizer | parity | score | submission | cards) $part ;;
-    *)
-        echo "run.sh: PARTS: there is no $part" >&2
-        exit 2
-        ;;
-    esac
+    $part
     echo "   $part: $((SECONDS - start)) s"
 done
 [ $failed = 0 ] && echo "all passed" || echo "something FAILED"
