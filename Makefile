@@ -22,7 +22,7 @@ NVCC_KNOWS := $(shell $(NVCC) --list-gpu-arch)
 # test-gpu and bench-gpu compile for the card at hand only, which saves minutes.
 CUDA_CARD  := $(if $(filter test-gpu bench-gpu,$(MAKECMDGOALS)),$(shell nvidia-smi --query-gpu=compute_cap \
               --format=csv,noheader 2>/dev/null | head -n 1))
-CUDA_ARCH  ?= $(or $(if $(filter 8.%,$(CUDA_CARD)),80),$(if $(filter 9.0,$(CUDA_CARD)),90a),\
+CUDA_ARCH  ?= $(or $(if $(filter 8.%,$(CUDA_CARD)),80),$(if $(filter 9.0,$(CUDA_CARD)),90a),$(if $(filter 10.%,$(CUDA_CARD)),100),\
               $(if $(findstring compute_80,$(NVCC_KNOWS)),80) $(if $(findstring compute_90,$(NVCC_KNOWS)),90a) \
               $(if $(findstring compute_100,$(NVCC_KNOWS)),100))
 NVCC_FLAGS  = -std=c++17 -O2 -I. -Werror all-warnings -t 0 \

@@ -20,7 +20,7 @@ T=$B/tests/gpu
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 failed=0
-check() { # name, command...
+check() { # name, command...: status 1 when it failed
     name=$1 began=$SECONDS
     shift
     if "$@" > "$tmp/out" 2>&1; then
@@ -30,6 +30,7 @@ check() { # name, command...
         echo "FAILED  $name ($((SECONDS - began)) s)"
         { grep -E 'FAIL|=====|rror' "$tmp/out" || cat "$tmp/out"; } | tail -n 30
         failed=1
+        return 1
     fi
 }
 not_run() { echo "not run $1"; }
@@ -136,7 +137,7 @@ submission() {
     elif [ -x "$BIN/packer" ]; then
         on_cpu
         check "a submission with kernels" \
-            "$BIN/packer" pack "$tmp/cpu/model.quant.safetensors" --runner cuda -o "$tmp/sub"
+            "$BIN/packer" pack "$tmp/cpu/model.quant.safetensors" --runner cuda -o "$tmp/sub" || return
     else
         not_run "a submission, which needs $BIN/packer (make) or SUBMISSION=FILE"
         return
