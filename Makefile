@@ -22,7 +22,8 @@ NVCC_KNOWS := $(shell $(NVCC) --list-gpu-arch)
 # test-gpu and bench-gpu compile for the card at hand only, which saves minutes.
 CUDA_CARD  := $(if $(filter test-gpu bench-gpu,$(MAKECMDGOALS)),$(shell nvidia-smi --query-gpu=compute_cap \
               --format=csv,noheader 2>/dev/null | head -n 1))
-CUDA_ARCH  ?= $(or $(if $(filter 8.%,$(CUDA_CARD)),80),$(if $(filter 9.0,$(CUDA_CARD)),90a),$(if $(filter 10.%,$(CUDA_CARD)),100),\
+CUDA_ARCH  ?= $(or $(if $(filter 8.%,$(CUDA_CARD)),80),$(if $(filter 9.0,$(CUDA_CARD)),90a),\
+              $(if $(filter 10.%,$(CUDA_CARD)),100),\
               $(if $(findstring compute_80,$(NVCC_KNOWS)),80) $(if $(findstring compute_90,$(NVCC_KNOWS)),90a) \
               $(if $(findstring compute_100,$(NVCC_KNOWS)),100))
 NVCC_FLAGS  = -std=c++17 -O2 -I. -Werror all-warnings -t 0 \
@@ -225,7 +226,7 @@ check:                  ## unit, parity, end-to-end tests, and the units under s
 	$(Q)for t in all unit parity emu e2e asan; do $(MAKE) --no-print-directory $$t || exit 1; done
 
 # Programs of test-gpu and bench-gpu: without packer and verify only three libraries are left. Where their headers are
-# not, stand-ins of tests/gpu/alone take their place (ALONE=1), so gcc and the CUDA toolkit are enough.
+# not, stand-ins of tests/gpu/alone take their place (ALONE=1), so g++ and the CUDA toolkit are enough.
 ALONE_H := cjson/cJSON.h xxhash.h cmocka.h
 ALONE   ?= $(if $(strip $(foreach h,$(ALONE_H),$(if $(wildcard /usr/include/$(h) /usr/local/include/$(h)),,$(h)))),1,0)
 GPU_T   := $(addprefix $(B)/tests/gpu/,ops_test train_test parity trainer corpus score_test $(if $(NCCL_O),comm_test))

@@ -1,5 +1,5 @@
 #!/bin/bash
-# run.sh - everything that needs a graphics card, in one command: `make test-gpu`. gcc, make and the CUDA toolkit are
+# run.sh - everything that needs a graphics card, in one command: `make test-gpu`. g++, make and the CUDA toolkit are
 # enough; text to train on and to score is made on the spot. A line per check, with its seconds.
 #
 # Settings by environment:
@@ -174,10 +174,12 @@ train_many() { # name, ranks: a card each
     return $bad
 }
 cards() {
-    if [ -x "$T/comm_test" ]; then
-        check "exchanges over NCCL, $cards cards" "$T/comm_test" "$cards"
-    else
+    if [ ! -x "$T/comm_test" ]; then
         not_run "exchanges over NCCL, whose nccl.h was not there (libnccl-dev)"
+    elif "$T/comm_test" "$cards" 2>&1 | grep -o 'cannot open libnccl.*'; then
+        not_run "exchanges over NCCL, whose library is not where the loader looks (LD_LIBRARY_PATH)"
+    else
+        check "exchanges over NCCL, $cards cards" "$T/comm_test" "$cards"
     fi
     if [ "$cards" -gt 1 ]; then
         on_cpu
