@@ -19,8 +19,13 @@ NVCC    ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/n
 CUDA    ?= $(if $(NVCC),1,0)
 ifeq ($(CUDA),1)
 NVCC_KNOWS := $(shell $(NVCC) --list-gpu-arch)
-CUDA_ARCH  ?= $(if $(findstring compute_80,$(NVCC_KNOWS)),80) $(if $(findstring compute_90,$(NVCC_KNOWS)),90a) \
-              $(if $(findstring compute_100,$(NVCC_KNOWS)),100)
+# test-gpu and bench-gpu compile for the card at hand only, which saves minutes.
+CUDA_CARD  := $(if $(filter test-gpu bench-gpu,$(MAKECMDGOALS)),$(shell nvidia-smi --query-gpu=compute_cap \
+              --format=csv,noheader 2>/dev/null | head -n 1))
+CUDA_ARCH  ?= $(or $(if $(filter 8.%,$(CUDA_CARD)),80),$(if $(filter 9.0,$(CUDA_CARD)),90a),\
+              $(if $(filter 10.%,$(CUDA_CARD)),100),\
+              $(if $(findstring compute_80,$(NVCC_KNOWS)),80) $(if $(findstring compute_90,$(NVCC_KNOWS)),90a) \
+              $(if $(findstring compute_100,$(NVCC_KNOWS)),100))
 NVCC_FLAGS  = -std=c++17 -O2 -I. -Werror all-warnings -t 0 \
               $(foreach a,$(CUDA_ARCH),-gencode=arch=compute_$(a),code=sm_$(a)) \
               -gencode=arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH)) \
@@ -96,9 +101,14 @@ $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
-$(B)/obj/%.cu.o: %.cu
+$(B)/obj/%.cu.o: %.cu $(B)/cuda_arch
 	@mkdir -p $(@D)
 	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c $< -o $@
+
+# Which cards the objects are for; compiled again when that changes.
+$(B)/cuda_arch: always
+	@mkdir -p $(@D)
+	$(Q)echo $(CUDA_ARCH) | cmp -s - $@ || echo $(CUDA_ARCH) >$@
 
 $(LIB):
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
@@ -215,11 +225,41 @@ test: deps-test check   ## install what the tests need, then run them all
 check:                  ## unit, parity, end-to-end tests, and the units under sanitizers
 	$(Q)for t in all unit parity emu e2e asan; do $(MAKE) --no-print-directory $$t || exit 1; done
 
-GPU_T := $(B)/tests/gpu/ops_test
-GPU_M := $(addprefix model/,graph.c graph_join.c graph_plan.c graph_run.c graph_xsa.c)
-$(GPU_T): $(call obj,$(wildcard tests/gpu/*.c) $(GPU_M) $(KERNELS)) $(CUDA_O)
+# Programs of test-gpu and bench-gpu: without packer and verify only three libraries are left. Where their headers are
+# not, stand-ins of tests/gpu/alone take their place (ALONE=1), so g++ and the CUDA toolkit are enough.
+ALONE_H := cjson/cJSON.h xxhash.h cmocka.h
+ALONE   ?= $(if $(strip $(foreach h,$(ALONE_H),$(if $(wildcard /usr/include/$(h) /usr/local/include/$(h)),,$(h)))),1,0)
+GPU_T   := $(addprefix $(B)/tests/gpu/,ops_test train_test parity trainer corpus score_test $(if $(NCCL_O),comm_test))
+ifeq ($(ALONE),1)
+# What includes one of the headers is compiled apart from what the library is for.
+alone   = $(patsubst $(B)/obj/%,$(B)/alone/%,$(1))
+GPU_LIB := $(B)/alone/libgpu.a
+GPU_L   := -lm
+else
+alone   = $(1)
+GPU_LIB := $(B)/libgpu.a
+GPU_L   := -lcjson -lxxhash -lcmocka -lm
+endif
+GPU_A   := $(call obj,model/safetensors.c trainer/hash.c)
+LDLIBS_GPU = $(GPU_L) $(LDLIBS_CUDA) -Wl,--push-state,--as-needed $(LDLIBS_MPI) -Wl,--pop-state
+
+$(B)/alone/%.o: %.c
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $^ -lm $(LDLIBS_CUDA) -o $@
+	$(Q)$(CC) $(CFLAGS) -Itests/gpu/alone -MMD -MP -c $< -o $@
+
+$(GPU_LIB): $(filter-out $(GPU_A),$(call obj,$(KERNELS) $(MODEL) $(TRAINER))) $(CUDA_O) $(NCCL_O) \
+            $(call alone,$(GPU_A)) $(if $(filter 1,$(ALONE)),$(B)/alone/tests/gpu/alone/cjson.o)
+	$(Q)rm -f $@ && mkdir -p $(@D) && $(AR) rcs $@ $^
+
+$(B)/tests/gpu/ops_test: $(call obj,$(wildcard tests/gpu/ops*.c))
+$(B)/tests/gpu/train_test $(B)/tests/gpu/comm_test: $(B)/tests/gpu/%: $(call alone,$(B)/obj/tests/gpu/emu/%.o)
+$(B)/tests/gpu/parity: $(call alone,$(call obj,tests/parity/tokenizer.c)) \
+                       $(call obj,$(filter-out %/tokenizer.c %/ptz.c,$(PARITY)) tests/gpu/alone/ptz.c)
+$(B)/tests/gpu/trainer: $(B)/obj/trainer/main.o
+$(B)/tests/gpu/corpus $(B)/tests/gpu/score_test: $(B)/tests/gpu/%: $(B)/obj/tests/gpu/%.o
+$(GPU_T): $(GPU_LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(filter %.o,$^) $(GPU_LIB) $(LDLIBS_GPU) -o $@
 
 # The CUDA backend on the CPU (tests/gpu/emu/README.md): device code as C++, with an emulator that checks
 # every access. -fsanitize=thread makes the calls it hangs on; the library of that name is not linked.
@@ -246,15 +286,17 @@ $(B)/emu/comm_nccl.o: trainer/comm_nccl.cu
 
 $(B)/emu/faults_test.o: EMU_HOST = $(EMU_CU)
 $(B)/emu/faults_test: $(B)/emu/faults_test.o $(EMU_O)
-$(B)/emu/ops_test: $(call obj,$(wildcard tests/gpu/*.c) $(GPU_M) $(filter-out kernels/cuda_none.c,$(wildcard kernels/*.c kernels/cpu/*.c)))
+$(B)/emu/ops_test: $(call obj,$(wildcard tests/gpu/ops*.c) $(addprefix model/,graph.c graph_join.c graph_plan.c graph_run.c graph_xsa.c) \
+                   $(filter-out kernels/cuda_none.c,$(wildcard kernels/*.c kernels/cpu/*.c)))
 $(B)/emu/train_test $(B)/emu/whole_test $(B)/emu/full_test: $(B)/emu/%: $(B)/obj/tests/gpu/emu/%.o
 $(B)/emu/comm_test: $(B)/obj/tests/gpu/emu/comm_test.o
 $(B)/emu/trainer: $(B)/obj/trainer/main.o
+$(B)/emu/score_test: $(B)/obj/tests/gpu/score_test.o
 $(B)/emu/parity: $(call obj,$(PARITY))
 $(B)/emu/verify: $(B)/obj/verify/main.o
 $(B)/emu/ops_test: $(EMU_O) $(EMU_CU_O)
-$(B)/emu/train_test $(B)/emu/whole_test $(B)/emu/full_test $(B)/emu/comm_test $(B)/emu/trainer $(B)/emu/verify $(B)/emu/parity: $(EMU_O) $(EMU_CU_O) $(B)/emu/comm_nccl.o $(LIB)
-$(EMU_T) $(B)/emu/trainer $(B)/emu/verify $(B)/emu/parity:
+$(B)/emu/train_test $(B)/emu/whole_test $(B)/emu/full_test $(B)/emu/comm_test $(B)/emu/trainer $(B)/emu/verify $(B)/emu/parity $(B)/emu/score_test: $(EMU_O) $(EMU_CU_O) $(B)/emu/comm_nccl.o $(LIB)
+$(EMU_T) $(B)/emu/trainer $(B)/emu/verify $(B)/emu/parity $(B)/emu/score_test:
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -g -pthread -fsanitize=undefined $^ -lcmocka $(LDLIBS) -o $@
 
@@ -339,21 +381,15 @@ $(B)/bench/%: $(B)/obj/bench/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $^ -lopenblas $(LDLIBS) -o $@
 
-bench-gpu: $(B)/bench/gpu ## operations, steps and windows on a card beside ceilings and PyTorch (bench/README.md)
+bench-gpu: $(B)/bench/gpu ## operations, steps and windows on a card beside ceilings and PyTorch (PARTS=...)
 	$(Q)B=$(B) bash bench/gpu.sh
 
-$(B)/bench/gpu: $(call obj,$(wildcard bench/gpu*.c)) $(LIB)
+$(B)/bench/gpu: $(call obj,$(wildcard bench/gpu*.c)) $(GPU_LIB)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $^ $(LDLIBS) -o $@
+	$(Q)$(CC) $(CFLAGS) $(filter %.o,$^) $(GPU_LIB) $(LDLIBS_GPU) -o $@
 
-# Exchanges between cards, where the programs have been built: they need more libraries.
-NCCL_T := $(if $(and $(NCCL_O),$(wildcard $(BIN)/trainer)),$(B)/tests/gpu/comm_test)
-$(B)/tests/gpu/comm_test: $(B)/obj/tests/gpu/emu/comm_test.o $(LIB)
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $^ -lcmocka $(LDLIBS) -o $@
-
-test-gpu: $(GPU_T) $(NCCL_T)      ## everything that needs a graphics card, in one command; needs the CUDA toolkit
-	$(Q)B=$(B) BIN=$(BIN) FIXTURES=$(FIXTURES) bash tests/gpu/run.sh
+test-gpu: $(GPU_T)      ## everything that needs a graphics card, in one command (PARTS=...); needs the CUDA toolkit
+	$(Q)B=$(B) BIN=$(BIN) FIXTURES=$(FIXTURES) PATH="$$PATH:$(dir $(NVCC))" bash tests/gpu/run.sh
 
 $(B)/tests/size: $(B)/obj/tests/size.o $(LIB)
 	@mkdir -p $(@D)
@@ -402,6 +438,6 @@ help:                   ## this list
 clean:                  ## remove what make made
 	rm -rf build bin out
 
-.PHONY: all demo test test-gpu bench-gpu check unit parity e2e asan fuzz full-size twins ablate bench size install deps deps-demo deps-test help clean
+.PHONY: always all demo test test-gpu bench-gpu check unit parity e2e asan fuzz full-size twins ablate bench size install deps deps-demo deps-test help clean
 .PRECIOUS: $(B)/obj/%.o
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -607,15 +607,21 @@ static bool play(struct graph *g, const float *params, float *grads, float gscal
     return t->tape && k->play(k, t->tape);
 }
 
+/* The first call decides how values are stored. */
+static void count_call(struct graph *g)
+{
+    if (!g->trained++) {
+        graph_halves(g);
+        graph_join(g);
+    }
+}
+
 void graph_train(struct graph *g, const float *params, const uint16_t *ids, const uint16_t *target,
                  float *grads, float gscale, double *loss)
 {
     size_t scored = g->batch * (g->t - g->from);
     upload(g, ids, target, scored);
-    if (!g->trained++) {
-        graph_halves(g);
-        graph_join(g);
-    }
+    count_call(g);
     if (play(g, params, grads, gscale)) {
         g->played++;
         g->forward_s = 0;
@@ -647,8 +653,7 @@ void graph_train_staged(struct graph *g, const float *params, const struct graph
                         float *grads, float gscale, double *loss)
 {
     struct graph_tokens own = tokens_at(g, from);
-    if (!g->trained++)
-        graph_halves(g);
+    count_call(g);
     train(g, params, grads, gscale);
     g->k->sum_into(g->k, loss, val(g, g->nll), g->batch * (g->t - g->from));
     tokens_at(g, &own);

@@ -24,7 +24,9 @@ enum { CHECK_TEXT = 4096 };
 
 struct check {
     struct kern *k;
-    double loose; /* 0, or: groups are held to this share of a tensor's norm (group_floats) */
+    /* 0 on the CPU. A card multiplies numbers of 8 bits: there tensors are held to a share of their
+     * norm, single numbers to a share of the largest of those they are compared with (main.c). */
+    double loose, single;
     const char *dir, *path; /* directory given by the user, file in it */
     struct st_file st;      /* empty when the fixture is no safetensors file */
     bool compared;          /* at least one comparison was made */
@@ -81,10 +83,9 @@ struct group {
 
 /*
  * group_floats - compare got[0..n) with a tensor; error |got - want|, tolerance tol (0: exact).
- * With c->loose it is group_norm with that tolerance: a backend that multiplies in bf16 is as far
- * off. group_doubles - the same for doubles (c->loose: a twentieth of it, of the largest value). A
- * NaN, a different number of elements or an error above the tolerance is a failure that names
- * tensor, index and both values.
+ * With c->loose it is group_norm with that tolerance. group_doubles - the same for doubles (then
+ * c->single of the largest value). A NaN, a different number of elements or an error above the
+ * tolerance is a failure that names tensor, index and both values.
  */
 void group_floats(struct check *c, struct group *g, const float *got, size_t n,
                   const struct tensor_view *want, double tol);
@@ -93,6 +94,8 @@ void group_doubles(struct check *c, struct group *g, const double *got, size_t n
 /* group_norm - the same with one error for the whole tensor, ||got - want|| / ||want||. */
 void group_norm(struct check *c, struct group *g, const float *got, size_t n,
                 const struct tensor_view *want, double tol);
+/* group_error - the same when the error is known: `name` is off by a share of its norm. */
+void group_error(struct check *c, struct group *g, const char *name, double error, double tol);
 /* group_end - note "what worst 3.1e-06 (tol 5e-05)", naming the tensor when there were several. */
 void group_end(struct check *c, struct group *g);
 
