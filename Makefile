@@ -155,8 +155,8 @@ $(B)/any/%.o: %.c
 	$(Q)$(MUSL_CC) $(SIZE) -DKERN_NO_OPTIM -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
 
 # The runner of --runner cuda (stub/cuda.h) is the one for every codec and what opens a card.
-CUDA_RUNNER_O := $(filter-out %/stub/runner.o,$(ANY_O)) \
-                 $(addprefix $(B)/card/stub/,runner.o cuda_start.o cuda_kern.o cuda_dyn.o)
+CUDA_RUNNER_O := $(filter-out %/stub/runner.o %/model/ttt.o,$(ANY_O)) $(B)/card/model/ttt.o \
+                 $(addprefix $(B)/card/stub/,runner.o cuda_start.o cuda_kern.o cuda_train.o cuda_dyn.o)
 $(B)/card/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(MUSL_CC) $(SIZE) -DRUNNER_CUDA -DKERN_NO_OPTIM -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
