@@ -34,7 +34,10 @@ skip { if (/^}/) skip = 0; next }
     sub(/ $/, "")
     gsub(/, /, ",")
     gsub(/; /, ";")
+    gsub(/\$L__BB[0-9]+_/, "$")
 }
+# Inline assembly of one instruction.
+/^\{ [^;]*;\}$/ { $0 = substr($0, 3, length($0) - 3) }
 /^$/ { next }
 /^\.version/ { print ".version 7.0"; next }
 
