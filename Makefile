@@ -167,18 +167,18 @@ $(B)/card/%.o: %.S
 
 # Its kernels as PTX, which every card from sm_80 on runs; nothing where there is no nvcc. ptxas says whether the
 # text is what it claims to be.
-$(B)/stub/ptx_registers: stub/ptx_registers.c
+PTX_TOOLS := $(addprefix $(B)/stub/,ptx_registers ptx_words)
+$(PTX_TOOLS): $(B)/stub/%: stub/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $< -o $@
 
 $(B)/stub/cuda.ptx: stub/cuda_kernels.cu stub/cuda_ptx.awk kernels/kernels.h $(wildcard kernels/cuda/*) \
-                    $(if $(filter 1,$(CUDA)),$(B)/stub/ptx_registers)
+                    $(if $(filter 1,$(CUDA)),$(PTX_TOOLS))
 	@mkdir -p $(@D)
 ifeq ($(CUDA),1)
 	$(Q)$(NVCC) -std=c++17 -O2 -I. -Werror all-warnings -arch=compute_80 -ptx $< -o $@.all
-	$(Q)awk -f stub/cuda_ptx.awk $@.all >$@.long && $(B)/stub/ptx_registers <$@.long >$@.new && \
-	    $(dir $(NVCC))ptxas -arch sm_80 -o $@.sm_80 $@.new
-	$(Q)printf '\0' >>$@.new && mv $@.new $@
+	$(Q)awk -f stub/cuda_ptx.awk $@.all >$@.long && $(B)/stub/ptx_registers <$@.long >$@.short
+	$(Q)$(dir $(NVCC))ptxas -arch sm_80 -o $@.sm_80 $@.short && $(B)/stub/ptx_words <$@.short >$@.new && mv $@.new $@
 else
 	$(Q): >$@
 endif

@@ -279,6 +279,38 @@ static void k_adamw(struct kern *k, const struct kern_adamw *a)
 
 /* ---- the table ---- */
 
+enum { WORDS = 128 };
+
+/* The text that stub/ptx_words.c has abbreviated: measured first, then written. */
+static char *write_out(const char *s)
+{
+    const char *word[WORDS];
+    size_t words = 0;
+    char *out = NULL;
+    for (; *s && words < WORDS; s += strlen(s) + 1)
+        word[words++] = s;
+    s++;
+    for (int pass = 0; pass < 2; pass++) {
+        size_t n = 0;
+        for (const char *p = s; *p; p++) {
+            size_t i = (unsigned char)*p, len = 1;
+            const char *from = p;
+            if (i >= WORDS) {
+                if (i - WORDS >= words)
+                    err_damaged();
+                from = word[i - WORDS];
+                len = strlen(from);
+            }
+            if (pass)
+                memcpy(out + n, from, len);
+            n += len;
+        }
+        if (!pass)
+            out = calloc(n + 1, 1);
+    }
+    return out;
+}
+
 static void load_kernels(const char *ptx)
 {
     static const char names[] =
@@ -288,7 +320,7 @@ static void load_kernels(const char *ptx)
         ;
     CUmodule module;
     const char *s = names;
-    cuda_must(cuda_driver.ModuleLoadData(&module, ptx), "cuModuleLoadData");
+    cuda_must(cuda_driver.ModuleLoadData(&module, write_out(ptx)), "cuModuleLoadData");
     for (size_t i = 0; i < KERNEL_COUNT; i++, s += strlen(s) + 1)
         cuda_must(cuda_driver.ModuleGetFunction(&kernel[i], module, s), s);
 }

@@ -34,7 +34,7 @@ fi
 bytes=$("$sub" --info | awk -F '[:,]' '/loader|header|runner|cuda/ { n += $8 } END { print n }')
 if [ "$bytes" -le $((96 * 1024)) ]; then ok "$bytes bytes of code"; else fail "$bytes bytes of code, 98304 are promised"; fi
 check "extract" "$sub" --extract "$dir/parts"
-if head -n 1 "$dir/parts/cuda" | grep -q '^\.version 7\.0$'; then ok "kernels are PTX"; else fail "kernels are no PTX"; fi
+if tr '\0' '\n' <"$dir/parts/cuda" | grep -aq '^\.version 7\.0$'; then ok "kernels are PTX"; else fail "kernels are no PTX"; fi
 check "verify" "$BIN/verify" blob "$sub" --data "$dir/data" --max-tokens 64 --execute
 for line in 'builds  *loader known, runner known' 'cuda  *[0-9]* bytes of kernels, those of this build' \
     'needs  *libcuda.so.1 to use a card' '^verified$'; do
