@@ -31,14 +31,12 @@ __global__ static void loss_kernel(const float *z, const uint16_t *target, float
         lse[blockIdx.x] = all;
 }
 
-static __device__ inline void set(bf16 *to, float v)
+template <typename T> static __device__ inline void set(T *to, float v)
 {
-    *to = __float2bfloat16_rn(v);
-}
-
-static __device__ inline void set(float *to, float v)
-{
-    *to = v;
+    if constexpr (sizeof(T) == sizeof(float))
+        *to = v;
+    else
+        *to = __float2bfloat16_rn(v);
 }
 
 /* dz = (exp(l - lse) - [v = target]) * (1 - (l/cap)^2) * scale. In fp32 dz may be z. */

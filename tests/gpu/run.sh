@@ -109,7 +109,7 @@ if [ -x "$BIN/trainer" ] && ls "$DATA"/*_train_*.bin > "$tmp/where" 2>&1; then
         check "losses of CPU and 2 cards" near
     fi
     check "a submission with kernels" "$BIN/packer" pack "$tmp/cpu/model.quant.safetensors" --runner cuda -o "$tmp/sub"
-    for mode in sliding slot; do
+    for mode in sliding slot ttt; do
         check "it scores itself on the CPU, $mode" submission cpu nll.cpu "$mode"
         cp "$tmp/out" "$tmp/cpu.txt"
         check "it scores itself on the card, $mode" submission cuda nll.card "$mode"
