@@ -1,8 +1,8 @@
 /*
  * cuda_kernels.cu - the kernels that the runner of a submission launches on a card: those of
- * kernels/cuda that scoring and test-time training need, all in one translation unit. It is compiled to PTX of the oldest
- * card that will do; stub/cuda_ptx.awk keeps the kernels that it names and makes the text small.
- * Only the driver of the machine turns it into code.
+ * kernels/cuda that scoring and test-time training need, all in one translation unit. It is
+ * compiled to PTX of the oldest card that will do; stub/cuda_ptx.awk keeps the kernels that it
+ * names and makes the text small. Only the driver of the machine turns it into code.
  *
  * Each file has names of its own, so each is put into a namespace of its own.
  */
