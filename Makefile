@@ -165,8 +165,8 @@ $(B)/any/%.o: %.c
 	$(Q)$(MUSL_CC) $(SIZE) -DKERN_NO_OPTIM -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
 
 # The runner of --runner cuda (stub/cuda.h) is the one for every codec and what opens a card.
-CUDA_RUNNER_O := $(filter-out %/stub/runner.o,$(ANY_O)) \
-                 $(addprefix $(B)/card/stub/,runner.o cuda_start.o cuda_kern.o cuda_dyn.o)
+CUDA_RUNNER_O := $(filter-out %/stub/runner.o %/model/ttt.o,$(ANY_O)) $(B)/card/model/ttt.o \
+                 $(addprefix $(B)/card/stub/,runner.o cuda_start.o cuda_kern.o cuda_train.o cuda_dyn.o)
 $(B)/card/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(MUSL_CC) $(SIZE) -DRUNNER_CUDA -DKERN_NO_OPTIM -ffunction-sections -fdata-sections -MMD -MP -c $< -o $@
@@ -177,12 +177,18 @@ $(B)/card/%.o: %.S
 
 # Its kernels as PTX, which every card from sm_80 on runs; nothing where there is no nvcc. ptxas says whether the
 # text is what it claims to be.
-$(B)/stub/cuda.ptx: stub/cuda_kernels.cu stub/cuda_ptx.awk kernels/kernels.h $(wildcard kernels/cuda/*)
+PTX_TOOLS := $(addprefix $(B)/stub/,ptx_registers ptx_words)
+$(PTX_TOOLS): $(B)/stub/%: stub/%.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $< -o $@
+
+$(B)/stub/cuda.ptx: stub/cuda_kernels.cu stub/cuda_ptx.awk kernels/kernels.h $(wildcard kernels/cuda/*) \
+                    $(if $(filter 1,$(CUDA)),$(PTX_TOOLS))
 	@mkdir -p $(@D)
 ifeq ($(CUDA),1)
 	$(Q)$(NVCC) -std=c++17 -O2 -I. -Werror all-warnings -arch=compute_80 -ptx $< -o $@.all
-	$(Q)awk -f stub/cuda_ptx.awk $@.all >$@.new && $(dir $(NVCC))ptxas -arch sm_80 -o $@.sm_80 $@.new
-	$(Q)printf '\0' >>$@.new && mv $@.new $@
+	$(Q)awk -f stub/cuda_ptx.awk $@.all >$@.long && $(B)/stub/ptx_registers <$@.long >$@.short
+	$(Q)$(dir $(NVCC))ptxas -arch sm_80 -o $@.sm_80 $@.short && $(B)/stub/ptx_words <$@.short >$@.new && mv $@.new $@
 else
 	$(Q): >$@
 endif

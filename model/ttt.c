@@ -61,7 +61,7 @@ enum err_code ttt_open_among(struct ttt *t, const struct gpt *m, struct kern *k,
     if ((rc = graph_plan(&t->g, k, 1, t->len, 0, true, e)))
         goto fail;
     t->stride = IN_RUNNER ? m->floats : (m->floats + TTT_ALIGN - 1) / TTT_ALIGN * TTT_ALIGN;
-    bytes = (2 + blocks(&m->r, h)) * t->stride * sizeof(float);
+    bytes = ((2 + blocks(&m->r, h)) * t->stride + ttt_aside(params)) * sizeof(float);
     t->params = k->alloc(k, bytes);
     if (!IN_RUNNER)
         t->nll = malloc(t->len * sizeof *t->nll);
@@ -69,6 +69,7 @@ enum err_code ttt_open_among(struct ttt *t, const struct gpt *m, struct kern *k,
         rc = err_nomem(e, "adapted weights, gradients and momentum", bytes);
         goto fail;
     }
+    t->params += ttt_aside(params);
     t->buf = t->params + t->stride;
     t->grads = t->buf + t->stride;
     k->take(k, t->params, params, 1, 1, 0, m->floats);

@@ -32,6 +32,19 @@ enum { TTT_BUILT = 0 };
 enum { TTT_BUILT = 1 };
 #endif
 
+/* ttt_aside - floats by which the adapted weights begin aside of their memory. Kernels of a runner
+ * on a card read four floats at a time where a matrix lies on a multiple of 16 bytes, so the copy
+ * lies as params does. */
+static inline size_t ttt_aside(const float *params)
+{
+#ifdef RUNNER_CUDA
+    return (uintptr_t)params / sizeof *params % 4;
+#else
+    (void)params;
+    return 0;
+#endif
+}
+
 /* Floats between the beginnings of blocks are a multiple of this, but in a runner. */
 enum { TTT_ALIGN = 16 };
 

@@ -10,8 +10,9 @@
  * end: the runner says why and scores on the CPU, if need be by starting itself a third time, now
  * static again and for the CPU.
  *
- * Kernels are PTX text in a section of their own (KIND_CUDA), made by stub/cuda_kernels.cu. All
- * runs on one device, the driver's first, in its default stream.
+ * Kernels are PTX text, abbreviated, in a section of their own (KIND_CUDA), made from
+ * stub/cuda_kernels.cu by cuda_ptx.awk, ptx_registers.c and ptx_words.c. All runs on one device,
+ * the driver's first, in its default stream.
  */
 #ifndef STUB_CUDA_H
 #define STUB_CUDA_H
@@ -60,7 +61,7 @@ void cuda_leave(const char *reason);
 void cuda_written(void);
 
 /* cuda_engine - the backend instead of *k, and in its memory the parameters of m instead of *params
- * (host). `ptx` is the text of the kernels and ends with a zero byte. */
+ * (host). `ptx` is the text of the kernels as stub/ptx_words.c has abbreviated it. */
 void cuda_engine(struct kern **k, float **params, const struct gpt *m, const char *ptx);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * cuda_kernels.cu - the kernels that the runner of a submission launches on a card: those of
- * kernels/cuda that scoring needs, all in one translation unit. It is compiled to PTX of the oldest
- * card that will do; stub/cuda_ptx.awk keeps the kernels that it names and makes the text small.
- * Only the driver of the machine turns it into code.
+ * kernels/cuda that scoring and test-time training need, all in one translation unit. It is
+ * compiled to PTX of the oldest card that will do; stub/cuda_ptx.awk keeps the kernels that it
+ * names and makes the text small. Only the driver of the machine turns it into code.
  *
  * Each file has names of its own, so each is put into a namespace of its own.
  */
@@ -31,7 +31,9 @@ namespace attn
 namespace head
 {
 #include "kernels/cuda/head.cu"
-}
+template __global__ void dz_kernel<float>(float *, const float *, const uint16_t *, const float *,
+                                          size_t, float, float, float);
+} // namespace head
 namespace slot
 {
 #include "kernels/cuda/slot.cu"
@@ -44,17 +46,6 @@ namespace matmul
 {
 #include "kernels/cuda/matmul.cu"
 template __global__ void product_bf16_kernel<float, float, false, true>(struct cuda_product);
-
-/* c[m][n] = a[m][k] b[k][n] in fp32, a thread per element: for a few rows (SLOT's gradient). */
-__global__ void __launch_bounds__(PRODUCT_THREADS) few_kernel(const struct cuda_product p)
-{
-    const float *a = (const float *)p.a + blockIdx.y * p.k, *b = (const float *)p.b;
-    size_t col = blockIdx.x * (size_t)PRODUCT_THREADS + threadIdx.x;
-    float sum = 0;
-    if (col >= p.n)
-        return;
-    for (size_t i = 0; i < p.k; i++)
-        sum = fmaf(a[i], b[i * p.n + col], sum);
-    ((float *)p.c)[blockIdx.y * p.n + col] = sum;
-}
+template __global__ void product_bf16_kernel<float, float, false, false>(struct cuda_product);
+template __global__ void product_bf16_kernel<float, float, true, false>(struct cuda_product);
 } // namespace matmul

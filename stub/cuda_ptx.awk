@@ -7,11 +7,21 @@
 # The build asks ptxas whether it is true.
 
 BEGIN {
-    n = split("embed_fwd_kernel take_kernel shift_fwd_kernel coef_fwd_kernel combine_fwd_kernel qk_fwd_kernel " \
-              "xsa_fwd_kernel attn10fwd_kernelILi64 attn10fwd_kernelILi128 loss_kernel slot10row_kernel " \
-              "slot10sum_kernel slot10add_kernel adamw_kernel product_bf16_kernel few_kernel", pattern, " ")
-    split("embed take shift coef combine qk xsa attn64 attn128 loss slot_row slot_sum slot_add adamw product few",
-          short, " ")
+    # What stands in nvcc's name of the kernel, and ours.
+    n = split("embed_fwd_kernel embed embed_bwd_kernel embed_bwd take_kernel take shift_fwd_kernel shift " \
+              "shift_bwd_kernel shift_bwd coef_fwd_kernel coef coef_bwd_kernel coef_bwd combine_fwd_kernel combine " \
+              "combine_bwd_kernel combine_bwd colsum_kernel colsum act_kernel act mul_kernel mul " \
+              "elem10add_kernel add axpby_kernel axpby round_bf16_kernel round qk_fwd_kernel qk " \
+              "qk_bwd_kernel qk_bwd xsa_fwd_kernel xsa xsa_bwd_kernel xsa_bwd attn10fwd_kernelILi64 attn64 " \
+              "attn10fwd_kernelILi128 attn128 attn10dot_kernel dot dkv_kernelILi64 dkv64 dkv_kernelILi128 dkv128 " \
+              "dq_kernelILi64 dq64 dq_kernelILi128 dq128 loss_kernel loss dz_kernelIf dz slot10row_kernel slot_row " \
+              "slot10sum_kernel slot_sum slot10add_kernel slot_add adamw_kernel adamw optim10sum_kernel sum " \
+              "sum_up_kernel sum_up product_bf16_kernelIffLb0ELb1 product product_bf16_kernelIffLb0ELb0 product_x " \
+              "product_bf16_kernelIffLb1ELb0 product_w", word, " ") / 2
+    for (i = 1; i <= n; i++) {
+        pattern[i] = word[2 * i - 1]
+        short[i] = word[2 * i]
+    }
 }
 
 # Between kernels; a kernel that is not kept ends with a brace in the first column.
@@ -24,7 +34,10 @@ skip { if (/^}/) skip = 0; next }
     sub(/ $/, "")
     gsub(/, /, ",")
     gsub(/; /, ";")
+    gsub(/\$L__BB[0-9]+_/, "$")
 }
+# Inline assembly of one instruction.
+/^\{ [^;]*;\}$/ { $0 = substr($0, 3, length($0) - 3) }
 /^$/ { next }
 /^\.version/ { print ".version 7.0"; next }
 

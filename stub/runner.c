@@ -312,11 +312,8 @@ static void score(const struct file *f, const struct options *o)
     so.mode = eval_mode_parse(mode);
     if (so.mode == EVAL_MODES)
         err_exit(ERR_USAGE, "%s: see --help", mode);
-    if (cuda_on) {
-        if (eval_mode_trains(&g.m.r, so.mode))
-            cuda_leave("this --eval trains the weights");
+    if (cuda_on)
         so.batch = CUDA_ROWS / recipe_eval_len(&g.m.r);
-    }
     shard_load(&tok, &n, o->data, "val", (size_t)g.m.r.vocab_size,
                o->max_tokens ? o->max_tokens + 1 : 0, NULL);
     score_windows(&g.m, n, &so, &l, NULL);

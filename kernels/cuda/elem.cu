@@ -142,6 +142,29 @@ static void round_bf16(struct kern *k, float *x, size_t n)
     cuda_launched(c, "round_bf16");
 }
 
+/* LeakyReLU(slope)^2 of u, which stands in y; f is its factor. below is 2 slope^2. */
+__global__ static void act_kernel(float *y, float *f, size_t n, float below)
+{
+    EACH(i, n)
+    {
+        float u = y[i], g = (u > 0 ? 2.0f : below) * u;
+        y[i] = 0.5f * g * u;
+        if (f)
+            f[i] = g;
+    }
+}
+
+static void linear_act_fwd(struct kern *k, float *y, float *f, const float *x, const float *w,
+                           size_t rows, size_t n_out, size_t n_in, float slope)
+{
+    struct cuda *c = cuda_of(k);
+    size_t n = rows * n_out;
+    k->linear_fwd(k, y, x, w, rows, n_out, n_in);
+    CUDA_LAUNCH(act_kernel, cuda_grid(n, THREADS), THREADS, 0, c->stream, y, f, n,
+                2 * slope * slope);
+    cuda_launched(c, "linear_act_fwd");
+}
+
 /* ---- rows moved ---- */
 
 __global__ static void embed_fwd_kernel(float *y, const float *table, const uint16_t *ids,
@@ -322,6 +345,7 @@ void cuda_fill_elem(struct kern *k)
     k->add = add;
     k->axpby = axpby;
     k->round_bf16 = round_bf16;
+    k->linear_act_fwd = linear_act_fwd;
     k->embed_fwd = embed_fwd;
     k->embed_bwd = embed_bwd;
     k->take = take;

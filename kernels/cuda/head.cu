@@ -31,18 +31,27 @@ __global__ static void loss_kernel(const float *z, const uint16_t *target, float
         lse[blockIdx.x] = all;
 }
 
-/* dz = (exp(l - lse) - [v = target]) * (1 - (l/cap)^2) * scale */
-__global__ static void dz_kernel(bf16 *dz, const float *z, const uint16_t *target, const float *lse,
+template <typename T> static __device__ inline void set(T *to, float v)
+{
+    if constexpr (sizeof(T) == sizeof(float))
+        *to = v;
+    else
+        *to = __float2bfloat16_rn(v);
+}
+
+/* dz = (exp(l - lse) - [v = target]) * (1 - (l/cap)^2) * scale. In fp32 dz may be z. */
+template <typename T>
+__global__ static void dz_kernel(T *dz, const float *z, const uint16_t *target, const float *lse,
                                  size_t vocab, float cap, float inv, float scale)
 {
     const float *row = z + blockIdx.x * vocab;
-    bf16 *to = dz + blockIdx.x * vocab;
+    T *to = dz + blockIdx.x * vocab;
     float all = lse[blockIdx.x];
     size_t hit = target[blockIdx.x];
     for (size_t v = threadIdx.x; v < vocab; v += THREADS) {
         float t = cap == 0.0f ? 0.0f : tanhf(row[v] * inv);
         float p = expf((cap == 0.0f ? row[v] : cap * t) - all) - (v == hit ? 1.0f : 0.0f);
-        to[v] = __float2bfloat16_rn(p * fmaf(-t, t, 1.0f) * scale);
+        set(to + v, p * fmaf(-t, t, 1.0f) * scale);
     }
 }
 
@@ -128,7 +137,7 @@ static void backward(struct kern *k, const struct kern_head *a, bool losses)
         if (losses)
             CUDA_LAUNCH(loss_kernel, (unsigned)n, THREADS, 0, c->stream, j.z, a->target + r0,
                         a->nll + r0, a->lse + r0, a->vocab, a->cap, j.inv);
-        CUDA_LAUNCH(dz_kernel, (unsigned)n, THREADS, 0, c->stream, j.dz, j.z, a->target + r0,
+        CUDA_LAUNCH(dz_kernel<bf16>, (unsigned)n, THREADS, 0, c->stream, j.dz, j.z, a->target + r0,
                     a->lse + r0, a->vocab, a->cap, j.inv, a->gscale);
         cuda_launched(c, "head_bwd");
         if (a->dh) {

@@ -288,27 +288,6 @@ static void linear_fwd(struct kern *k, float *y, const float *x, const float *w,
     cuda_done(c, x16);
 }
 
-__global__ static void act_kernel(float *y, float *f, size_t n, float below)
-{
-    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n;
-         i += (size_t)gridDim.x * blockDim.x) {
-        float u = y[i], g = (u > 0 ? 2.0f : below) * u;
-        y[i] = 0.5f * g * u;
-        if (f)
-            f[i] = g;
-    }
-}
-
-static void linear_act_fwd(struct kern *k, float *y, float *f, const float *x, const float *w,
-                           size_t rows, size_t n_out, size_t n_in, float slope)
-{
-    struct cuda *c = cuda_of(k);
-    size_t n = rows * n_out;
-    linear_fwd(k, y, x, w, rows, n_out, n_in);
-    CUDA_LAUNCH(act_kernel, cuda_grid(n, 256), 256, 0, c->stream, y, f, n, 2 * slope * slope);
-    cuda_launched(c, "linear_act_fwd");
-}
-
 static void linear_bwd_x(struct kern *k, float *dx, const float *dy, const float *w, size_t rows,
                          size_t n_out, size_t n_in, bool add)
 {
@@ -349,7 +328,6 @@ static void gemm(struct kern *k, float *c, const float *a, const float *b, size_
 void cuda_fill_linear(struct kern *k)
 {
     k->linear_fwd = linear_fwd;
-    k->linear_act_fwd = linear_act_fwd;
     k->linear_bwd_x = linear_bwd_x;
     k->linear_bwd_w = linear_bwd_w;
     k->gemm = gemm;

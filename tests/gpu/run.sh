@@ -150,7 +150,7 @@ submission() {
         not_run "a submission, which needs $BIN/packer (make) or SUBMISSION=FILE"
         return
     fi
-    for mode in sliding slot; do
+    for mode in sliding slot ttt; do
         check "it scores itself on the CPU, $mode" itself cpu nll.cpu "$mode"
         cp "$tmp/out" "$tmp/cpu.txt"
         check "it scores itself on the card, $mode" itself cuda nll.card "$mode"
