@@ -216,7 +216,7 @@ check:                  ## unit, parity, end-to-end tests, and the units under s
 	$(Q)for t in all unit parity emu e2e asan; do $(MAKE) --no-print-directory $$t || exit 1; done
 
 GPU_T := $(B)/tests/gpu/ops_test
-GPU_M := $(addprefix model/,graph.c graph_plan.c graph_run.c)
+GPU_M := $(addprefix model/,graph.c graph_half.c graph_plan.c graph_run.c)
 $(GPU_T): $(call obj,$(wildcard tests/gpu/*.c) $(GPU_M) $(KERNELS)) $(CUDA_O)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $^ -lm $(LDLIBS_CUDA) -o $@

@@ -60,9 +60,9 @@ struct kern_combine {
     float *dc0, *dc1;     /* gradients of c0, c1 (added to); NULL: not wanted */
     bool add0, add1;      /* add to dx0 / dx1 instead of overwriting. dx0 may be dy when !add0.
                              dx1 is written first, so dx0 may be dx1 when add0 */
-#ifndef RUNNER            /* the marks of half values, for combine_half and combine_bwd_half */
-    bool x1_16, y16, n16; /* y16 comes only without n */
-    bool dx1_16, dn16;    /* dx1_16: dx1 is overwritten, and neither dx0 nor dy */
+#ifndef RUNNER            /* the marks of half values, for combine_half and the like: the values, */
+    bool x0_16 : 1, x1_16 : 1, y16 : 1, n16 : 1;
+    bool dx0_16 : 1, dx1_16 : 1, dy16 : 1, dn16 : 1; /* their gradients. Equal pointers: equal */
 #endif
 };
 
@@ -227,7 +227,13 @@ struct kern_linear {
 /* Widths that rows of the combines of training have. */
 static inline bool kern_half_dim(size_t dim)
 {
-    return dim % 4 == 0 && dim <= 1024;
+    return dim % 8 == 0 && dim <= 1024;
+}
+
+/* And of two combines in one pass, which have more to keep. */
+static inline bool kern_pair_dim(size_t dim)
+{
+    return dim % 8 == 0 && dim <= 512;
 }
 
 /* Heads whose q, k and v may be half values. */
@@ -389,12 +395,20 @@ struct kern {
      *
      * combine_half, combine_bwd_half - combine_fwd and combine_bwd with the marks of kern_combine,
      *          which may be none; kern_half_dim(dim). y is not x0.
+     * combine_pair, combine_bwd_pair - two combines of one shape in one pass, kern_pair_dim(dim):
+     * `first`, which has no norm, and `then`, whose x0 is first's y. then->x0 and then->dx0 are not
+     * looked at. first->y NULL: nobody else reads the sum, and it is not stored. first->dy is what
+     *          others have made of its gradient, or NULL; with first->c0 it is NULL. No output is
+     * an input, but first->dx0 may be first->dy, then->dy or first->dx1, the last with add0.
+     * embed_half, embed_bwd_half - embed_fwd and embed_bwd, y and dy being half values with dim
+     *          % 2 == 0.
      * qk_half, qk_bwd_half - qk_fwd and qk_bwd, x, y, dy and dx being half values;
      *          kern_half_heads. No pointers are equal.
      * xsa_half, xsa_bwd_half - xsa_fwd and xsa_bwd, all but dv being half values, and heads as for
      *          qk_half. No pointers are equal.
      *
-     * head_train - head_fwd and head_bwd in one, which needs the logits once instead of twice.
+     * head_train - head_fwd and head_bwd in one, which needs the logits once instead of twice. h16:
+     *          h is a half value; dh16: dh is.
      *
      * hold - the n floats at w, weights of linear layers among them, will not change before the
      * next call: a backend that computes with another type keeps them in that type. hold(k, NULL,
@@ -404,11 +418,19 @@ struct kern {
     void (*linear_bwd)(struct kern *k, const struct kern_linear *a);
     void (*combine_half)(struct kern *k, const struct kern_combine *a);
     void (*combine_bwd_half)(struct kern *k, const struct kern_combine *a);
+    void (*combine_pair)(struct kern *k, const struct kern_combine *first,
+                         const struct kern_combine *then);
+    void (*combine_bwd_pair)(struct kern *k, const struct kern_combine *first,
+                             const struct kern_combine *then);
+    void (*embed_half)(struct kern *k, void *y, const float *table, const uint16_t *ids,
+                       size_t rows, size_t dim);
+    void (*embed_bwd_half)(struct kern *k, float *dtable, const void *dy, const uint16_t *ids,
+                           size_t rows, size_t dim, size_t vocab);
     void (*qk_half)(struct kern *k, const struct kern_qk *a);
     void (*qk_bwd_half)(struct kern *k, const struct kern_qk *a);
     void (*xsa_half)(struct kern *k, const struct kern_xsa *a);
     void (*xsa_bwd_half)(struct kern *k, const struct kern_xsa *a);
-    void (*head_train)(struct kern *k, const struct kern_head *a);
+    void (*head_train)(struct kern *k, const struct kern_head *a, bool h16, bool dh16);
     void (*hold)(struct kern *k, const float *w, size_t n);
 
     /*

@@ -64,6 +64,7 @@ void ops_attention(struct ops *o, bool small);
 void ops_loss(struct ops *o, bool small);
 void ops_optimiser(struct ops *o, bool small);
 void ops_halves(struct ops *o, bool small);
+void ops_stream(struct ops *o, bool small);
 void ops_step(struct ops *o);
 
 #define F(array)   ((float *)(array).p[s])
