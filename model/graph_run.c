@@ -408,19 +408,18 @@ static void linear_backward(struct graph *g, const struct graph_node *n, float *
     k->linear_bwd_x(k, grad(g, n->in[0]), dy, params + n->p[0], rows, n->n_out, n->n_in, n->add[0]);
 }
 
-static struct kern_combine combine_bwd_args(const struct graph *g, const struct graph_node *n,
-                                            const float *params, float *grads)
+/* What combine_bwd wants besides what the forward had. */
+PART void add_grads(const struct graph *g, const struct graph_node *n, float *grads,
+                    struct kern_combine *a)
 {
-    struct kern_combine a = combine_args(g, n, params);
-    a.dy = grad(g, n->out[0]);
-    a.dn = grad(g, n->out[1]);
-    a.dx0 = grad(g, n->in[0]);
-    a.dx1 = grad(g, n->in[1]);
-    a.add0 = n->add[0];
-    a.add1 = n->add[1];
-    a.dc0 = gpar(g, grads, n->p[0]);
-    a.dc1 = gpar(g, grads, n->p[1]);
-    return a;
+    a->dy = grad(g, n->out[0]);
+    a->dn = grad(g, n->out[1]);
+    a->dx0 = grad(g, n->in[0]);
+    a->dx1 = grad(g, n->in[1]);
+    a->add0 = n->add[0];
+    a->add1 = n->add[1];
+    a->dc0 = gpar(g, grads, n->p[0]);
+    a->dc1 = gpar(g, grads, n->p[1]);
 }
 
 #ifndef RUNNER
@@ -430,7 +429,8 @@ static void combine_backward(struct graph *g, const struct graph_node *n, struct
 {
     mark_combine(g, n, a);
     if (second(g, n)) {
-        struct kern_combine first = combine_bwd_args(g, n - 1, params, grads);
+        struct kern_combine first = combine_args(g, n - 1, params);
+        add_grads(g, n - 1, grads, &first);
         mark_combine(g, n - 1, &first);
         if (!n->add[0]) /* its gradient comes from n alone */
             first.dy = NULL;
@@ -460,7 +460,8 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
                      n->n_out);
         break;
     case OP_COMBINE: {
-        struct kern_combine a = combine_bwd_args(g, n, params, grads);
+        struct kern_combine a = combine_args(g, n, params);
+        add_grads(g, n, grads, &a);
 #ifndef RUNNER
         if (half_combine(g, n)) {
             combine_backward(g, n, &a, params, grads);
