@@ -179,17 +179,21 @@ static void combine_pair(struct kern *k, const struct kern_combine *first,
 
 /* ---- backward ---- */
 
-/* dx = c*d, or dx += c*d. */
-static __device__ inline void give(void *dx, bool half, bool add, size_t at, const some<EIGHT> &c,
-                                   const some<EIGHT> &d)
+/* dx = old + c*d. */
+static __device__ inline void give(void *dx, bool half, size_t at, const struct raw &old,
+                                   const some<EIGHT> &c, const some<EIGHT> &d)
 {
-    some<EIGHT> v = {};
-    if (add)
-        v = numbers(fetch(dx, half, at), half);
+    some<EIGHT> v = numbers(old, half);
 #pragma unroll
     for (int i = 0; i < EIGHT; i++)
         v.v[i] = fmaf(c.v[i], d.v[i], v.v[i]);
     put(dx, half, at, v);
+}
+
+/* What a gradient is added to, which nothing is under way to. */
+static __device__ inline struct raw there_already(const void *dx, bool half, bool add, size_t at)
+{
+    return add ? fetch(dx, half, at) : raw();
 }
 
 static __device__ inline void dot(some<EIGHT> *total, const some<EIGHT> &x, const some<EIGHT> &y)
@@ -197,6 +201,25 @@ static __device__ inline void dot(some<EIGHT> *total, const some<EIGHT> &x, cons
 #pragma unroll
     for (int i = 0; i < EIGHT; i++)
         total->v[i] = fmaf(x.v[i], y.v[i], total->v[i]);
+}
+
+/* The sum of what the warps of a block have, in ascending order. */
+template <int R> static __device__ inline void add_up(float *all, const some<EIGHT> mine[R])
+{
+    for (unsigned w = 0; w < BWD_THREADS / CUDA_WARP; w++) {
+        __syncthreads();
+#pragma unroll
+        for (int r = 0; r < R; r++)
+            if (w == threadIdx.x / CUDA_WARP) {
+                some<EIGHT> t = {};
+                if (w)
+                    t = vector_get(all, r);
+#pragma unroll
+                for (int i = 0; i < EIGHT; i++)
+                    t.v[i] += mine[r].v[i];
+                vector_put(all, r, t);
+            }
+    }
 }
 
 /* What is summed over the rows, and in the end the coefficients' gradients. */
@@ -211,14 +234,15 @@ enum { OF_X0, OF_X1, OF_FIRST_X0, OF_FIRST_X1, GRADS };
  * sum of d*v over the rows, df0 = c0*A, df1 = c0*B, dc0 = f0*A + f1*B. So three sums are enough in
  * either case.
  *
- * A block has BWD_ROWS rows, its warps take turns. A lane keeps the sums of its columns; at the end
- * the warps add theirs in ascending order. part is [blocks][2, PAIR: GRADS][dim].
+ * A block has BWD_ROWS rows, its warps take turns. A lane keeps the sums of its columns. part is
+ * [blocks][2, PAIR: GRADS][dim].
  */
 template <int R, bool FULL, bool PAIR>
 __global__ static void __launch_bounds__(BWD_THREADS, PAIR || R == 4 ? 2 : 3)
     combine_bwd_kernel(const struct kern_combine first, const struct kern_combine a, float *part)
 {
     enum { SUMS = PAIR ? 3 : 2, WARPS = BWD_THREADS / CUDA_WARP };
+    enum { EARLY = R < 4 }; /* registers for what dx1 is added to */
     __shared__ __align__(16) struct coefs<R> c[PAIR ? 2 : 1];
     __shared__ __align__(16) float all[SUMS][R * COLUMNS];
     const struct kern_combine &in = PAIR ? first : a;
@@ -236,7 +260,7 @@ __global__ static void __launch_bounds__(BWD_THREADS, PAIR || R == 4 ? 2 : 3)
     __syncthreads();
     for (size_t row = from + warp; row < end; row += WARPS) {
         size_t at = row * a.dim;
-        struct raw dy[R], dn[R], x0[R], v0[R], x1[R], more[R];
+        struct raw dy[R], dn[R], x0[R], v0[R], x1[R], more[R], old[R];
         some<EIGHT> d[R];
         row_fetch<R, FULL>(dn, a.dn, a.dn, a.dn16, at, a.dim);
         row_fetch<R, FULL>(x0, PAIR || a.dn || a.dc0, x, x_16, at, a.dim);
@@ -244,6 +268,7 @@ __global__ static void __launch_bounds__(BWD_THREADS, PAIR || R == 4 ? 2 : 3)
         row_fetch<R, FULL>(x1, a.x1 && (a.dc1 || (a.dn && again)), a.x1, a.x1_16, at, a.dim);
         row_fetch<R, FULL>(dy, a.dy, a.dy, a.dy16, at, a.dim);
         row_fetch<R, FULL>(more, PAIR && first.dy, first.dy, first.dy16, at, a.dim);
+        row_fetch<R, FULL>(old, EARLY && a.dx1 && a.add1, a.dx1, a.dx1_16, at, a.dim);
 #pragma unroll
         for (int r = 0; r < R; r++)
             d[r] = numbers(dy[r], a.dy16);
@@ -279,13 +304,15 @@ __global__ static void __launch_bounds__(BWD_THREADS, PAIR || R == 4 ? 2 : 3)
             bool there = has<FULL>(r, a.dim);
             size_t to = at + column(r);
             dot(&(PAIR ? s2 : s1)[r], d[r], numbers(x1[r], a.x1_16));
+            if (!EARLY && a.dx1 && there)
+                old[r] = there_already(a.dx1, a.dx1_16, a.add1, to);
             if (a.dx1 && there)
-                give(a.dx1, a.dx1_16, a.add1, to, vector_get(c[0].c1, r), d[r]);
+                give(a.dx1, a.dx1_16, to, old[r], vector_get(c[0].c1, r), d[r]);
             if (!PAIR) {
                 if (a.dc0)
                     dot(&s0[r], d[r], u);
                 if (a.dx0 && there) /* it may be dx1 */
-                    give(a.dx0, a.dx0_16, a.add0, to, c0, d[r]);
+                    give(a.dx0, a.dx0_16, to, there_already(a.dx0, a.dx0_16, a.add0, to), c0, d[r]);
                 continue;
             }
             some<EIGHT> v = numbers(v0[r], first.x1_16), e = numbers(more[r], first.dy16);
@@ -298,29 +325,22 @@ __global__ static void __launch_bounds__(BWD_THREADS, PAIR || R == 4 ? 2 : 3)
             if (!scaled)
                 dot(&s1[r], e, v);
             if (first.dx1 && there)
-                give(first.dx1, first.dx1_16, first.add1, to, vector_get(c[PAIR].c1, r), e);
+                give(first.dx1, first.dx1_16, to,
+                     there_already(first.dx1, first.dx1_16, first.add1, to),
+                     vector_get(c[PAIR].c1, r), e);
             if (first.dx0 && there)
-                give(first.dx0, first.dx0_16, first.add0, to, vector_get(c[PAIR].c0, r), e);
+                give(first.dx0, first.dx0_16, to,
+                     there_already(first.dx0, first.dx0_16, first.add0, to),
+                     vector_get(c[PAIR].c0, r), e);
         }
     }
     if (!part)
         return;
-    for (unsigned w = 0; w < WARPS; w++) {
-        if (w == warp)
-#pragma unroll
-            for (int r = 0; r < R; r++)
-#pragma unroll
-                for (int j = 0; j < SUMS; j++) {
-                    some<EIGHT> t = j == 0 ? s0[r] : j == 1 ? s1[r] : s2[r], old = {};
-                    if (w)
-                        old = vector_get(all[j], r);
-#pragma unroll
-                    for (int i = 0; i < EIGHT; i++)
-                        t.v[i] += old.v[i];
-                    vector_put(all[j], r, t);
-                }
-        __syncthreads();
-    }
+    add_up<R>(all[0], s0);
+    add_up<R>(all[1], s1);
+    if (PAIR)
+        add_up<R>(all[SUMS - 1], s2);
+    __syncthreads();
     for (unsigned i = threadIdx.x; i < a.dim; i += BWD_THREADS) {
         unsigned j = spot(i);
         float s[] = {all[0][j], all[1][j], all[SUMS - 1][j]};
