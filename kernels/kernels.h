@@ -60,9 +60,11 @@ struct kern_combine {
     float *dc0, *dc1;     /* gradients of c0, c1 (added to); NULL: not wanted */
     bool add0, add1;      /* add to dx0 / dx1 instead of overwriting. dx0 may be dy when !add0.
                              dx1 is written first, so dx0 may be dx1 when add0 */
-#ifndef RUNNER            /* the marks of half values, for combine_half and the like: the values, */
+#ifndef RUNNER
+    /* The marks of half values, for combine_half and the like; of arrays in one place they are
+     * equal. */
     bool x0_16 : 1, x1_16 : 1, y16 : 1, n16 : 1;
-    bool dx0_16 : 1, dx1_16 : 1, dy16 : 1, dn16 : 1; /* their gradients. Equal pointers: equal */
+    bool dx0_16 : 1, dx1_16 : 1, dy16 : 1, dn16 : 1;
 #endif
 };
 
@@ -396,12 +398,13 @@ struct kern {
      * combine_half, combine_bwd_half - combine_fwd and combine_bwd with the marks of kern_combine,
      *          which may be none; kern_half_dim(dim). y is not x0.
      * combine_pair, combine_bwd_pair - two combines of one shape in one pass, kern_pair_dim(dim):
-     * `first`, which has no norm, and `then`, whose x0 is first's y. then->x0 and then->dx0 are not
-     * looked at. first->y NULL: nobody else reads the sum, and it is not stored. first->dy is what
-     *          others have made of its gradient, or NULL; with first->c0 it is NULL. No output is
-     * an input, but first->dx0 may be first->dy, then->dy or first->dx1, the last with add0.
-     * embed_half, embed_bwd_half - embed_fwd and embed_bwd, y and dy being half values with dim
-     *          % 2 == 0.
+     *          `first`, which has x1 and no norm, and `then`, whose x0 is first's y (then->x0 and
+     *          then->dx0 are not looked at). first->y NULL: nobody else reads the sum, and it is
+     *          not stored. first->dy is what others have made of its gradient, or NULL; it is NULL
+     *          where there is first->c0. No array that is written is one that is read, but
+     *          first->dx0 may be first->dy, then->dy or, with add0, first->dx1.
+     * embed_half, embed_bwd_half - embed_fwd and embed_bwd, y and dy being half values; dim is
+     *          even.
      * qk_half, qk_bwd_half - qk_fwd and qk_bwd, x, y, dy and dx being half values;
      *          kern_half_heads. No pointers are equal.
      * xsa_half, xsa_bwd_half - xsa_fwd and xsa_bwd, all but dv being half values, and heads as for
