@@ -218,16 +218,12 @@ static bool paired(const struct graph_node *n)
 #endif
 }
 
-/* A pair reads everything when its second node runs, and all of it again in the backward. */
-static void hold_pair(struct graph *g, int then)
+/* A pair reads its operands again in the backward: those of the first when its second node runs. */
+static void keep_pair(struct graph *g, const struct graph_node *then)
 {
-    const struct graph_node *n = &g->node[then];
-    for (int j = 0; j < 2; j++) {
-        keep(g, n[-1].in[j]);
-        if (g->value[n[-1].in[j]].last < then)
-            g->value[n[-1].in[j]].last = then;
-    }
-    keep(g, n->in[1]);
+    keep(g, then[-1].in[0]);
+    keep(g, then[-1].in[1]);
+    keep(g, then->in[1]);
 }
 
 static void find_lives(struct graph *g)
@@ -254,7 +250,7 @@ static void find_lives(struct graph *g)
         if (g->training && !g->node[i].dead)
             mark_kept(g, &g->node[i]);
         if (i && paired(&g->node[i - 1]))
-            hold_pair(g, (int)i);
+            keep_pair(g, &g->node[i]);
     }
     if (g->nll != GRAPH_NONE)
         g->value[g->nll].last = (int)g->nodes;

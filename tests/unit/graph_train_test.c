@@ -436,6 +436,7 @@ static const struct {
     {HEADS16 "PARALLEL_LANES=cross\nPARALLEL_START_LAYER=1", 18, 18, 18, 18, 18, 6, 3, 0, 33, 0, 0,
      2},
     {"NUM_LAYERS=5\nSKIP_GATES_ENABLED=1", 30, 25, 15, 15, 25, 0, 0, 0, 27, 5, 1, 2},
+    {"NUM_LAYERS=5", 30, 25, 15, 15, 25, 0, 0, 0, 27, 5, 1, 2},
     {HEADS16 "RECUR_LAYERS=1\nSKIP_GATES_ENABLED=1", 24, 24, 24, 24, 24, 8, 4, 0, 21, 4, 0, 2},
 };
 
