@@ -216,7 +216,7 @@ check:                  ## unit, parity, end-to-end tests, and the units under s
 	$(Q)for t in all unit parity emu e2e asan; do $(MAKE) --no-print-directory $$t || exit 1; done
 
 GPU_T := $(B)/tests/gpu/ops_test
-GPU_M := $(addprefix model/,graph.c graph_half.c graph_plan.c graph_run.c)
+GPU_M := $(addprefix model/,graph.c graph_half.c graph_join.c graph_plan.c graph_run.c graph_xsa.c)
 $(GPU_T): $(call obj,$(wildcard tests/gpu/*.c) $(GPU_M) $(KERNELS)) $(CUDA_O)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $^ -lm $(LDLIBS_CUDA) -o $@
@@ -230,7 +230,7 @@ EMU_CU    := -O1 -DCUDA_EMULATED -DCUDA_HAS_SM90A -D__CUDACC__ -fno-threadsafe-s
              -fsanitize=thread,undefined -fno-sanitize-recover=all
 EMU_O     := $(patsubst tests/gpu/emu/%.cc,$(B)/emu/%.o,$(filter-out %_test.cc,$(wildcard tests/gpu/emu/*.cc)))
 EMU_CU_O  := $(patsubst kernels/cuda/%.cu,$(B)/emu/cuda/%.o,$(wildcard kernels/cuda/*.cu))
-EMU_T     := $(addprefix $(B)/emu/,ops_test train_test full_test faults_test comm_test)
+EMU_T     := $(addprefix $(B)/emu/,ops_test train_test whole_test full_test faults_test comm_test)
 
 $(B)/emu/%.o: tests/gpu/emu/%.cc
 	@mkdir -p $(@D)
@@ -247,13 +247,13 @@ $(B)/emu/comm_nccl.o: trainer/comm_nccl.cu
 $(B)/emu/faults_test.o: EMU_HOST = $(EMU_CU)
 $(B)/emu/faults_test: $(B)/emu/faults_test.o $(EMU_O)
 $(B)/emu/ops_test: $(call obj,$(wildcard tests/gpu/*.c) $(GPU_M) $(filter-out kernels/cuda_none.c,$(wildcard kernels/*.c kernels/cpu/*.c)))
-$(B)/emu/train_test $(B)/emu/full_test: $(B)/emu/%: $(B)/obj/tests/gpu/emu/%.o
+$(B)/emu/train_test $(B)/emu/whole_test $(B)/emu/full_test: $(B)/emu/%: $(B)/obj/tests/gpu/emu/%.o
 $(B)/emu/comm_test: $(B)/obj/tests/gpu/emu/comm_test.o
 $(B)/emu/trainer: $(B)/obj/trainer/main.o
 $(B)/emu/parity: $(call obj,$(PARITY))
 $(B)/emu/verify: $(B)/obj/verify/main.o
 $(B)/emu/ops_test: $(EMU_O) $(EMU_CU_O)
-$(B)/emu/train_test $(B)/emu/full_test $(B)/emu/comm_test $(B)/emu/trainer $(B)/emu/verify $(B)/emu/parity: $(EMU_O) $(EMU_CU_O) $(B)/emu/comm_nccl.o $(LIB)
+$(B)/emu/train_test $(B)/emu/whole_test $(B)/emu/full_test $(B)/emu/comm_test $(B)/emu/trainer $(B)/emu/verify $(B)/emu/parity: $(EMU_O) $(EMU_CU_O) $(B)/emu/comm_nccl.o $(LIB)
 $(EMU_T) $(B)/emu/trainer $(B)/emu/verify $(B)/emu/parity:
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -g -pthread -fsanitize=undefined $^ -lcmocka $(LDLIBS) -o $@

@@ -28,7 +28,8 @@ void gpu_done(struct gpu *b);
 /* gpu_fail - say why and end the program with the status of rc. */
 _Noreturn void gpu_fail(enum err_code rc, const char *why);
 
-/* gpu_ceilings - the two rulers: a product of `side` cubed by linear_fwd on random numbers, and
+/* gpu_ceilings - the two rulers: a product of `side` cubed by linear_train on random half values
+ * (linear_fwd where the backend has none), its weights held, and
  * axpby over 2^28 / small floats (it reads two arrays and writes one). */
 void gpu_ceilings(struct gpu *b, bool small);
 

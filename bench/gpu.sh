@@ -15,9 +15,9 @@ nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=c
 has_torch=$("$PYTHON" -c 'import torch; assert torch.cuda.is_available()' 2> "$tmp/words" && echo 1 || echo 0)
 [ "$has_torch" = 1 ] || echo "(no torch with CUDA in $PYTHON: set PYTHON; ours alone)"
 best() { sed -n "s/^$1.*best \([0-9.]*\) s.*/\1/p" "$tmp/ours"; }
-peer() { # arguments of torch_peer.py: the better of eager and compiled, or 0
+peer() { # arguments of torch_peer.py: the best of eager, compiled, compiled with cuDNN's attention, or 0
     [ "$has_torch" = 1 ] || { echo 0; return; }
-    for how in '' compile; do
+    for how in '' compile 'compile cudnn'; do
         "$PYTHON" bench/torch_peer.py "$@" cuda $how > "$tmp/peer" 2> "$tmp/words" || tail -n 3 "$tmp/words" >&2
         cat "$tmp/peer" >&2
         sed -n 's/.*best \([0-9.]*\).*/\1/p' "$tmp/peer"

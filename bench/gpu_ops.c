@@ -6,7 +6,8 @@
 #include "bench/gpu.h"
 
 enum { DIM = 512, KV = 256, HIDDEN = 2048, HEADS = 8, KV_HEADS = 4, HEAD_DIM = 64, ROPE = 16 };
-enum { VOCAB = 4096, LAYERS = 11, PARAMS = 34401372, STEPS = 5, ARRAYS = 8 };
+enum { QKV = DIM + 2 * KV };
+enum { VOCAB = 4096, LAYERS = 11, PARAMS = 34401372, STEPS = 5, ARRAYS = 9 };
 /* A step of the record: 786,432 tokens, whatever is measured at once. */
 enum { STEP_TOKENS = 786432 };
 
@@ -42,7 +43,6 @@ static float *filled(struct gpu *b, size_t n, unsigned seed, float size)
 struct arrays {
     float *a[ARRAYS];
     size_t n; /* for passes over memory */
-    size_t rows, n_out, n_in;
 };
 
 static void fill(struct gpu *b, struct arrays *x, size_t count, size_t n, float size)
@@ -60,10 +60,16 @@ static void release(struct gpu *b, struct arrays *x)
 
 /* ---- ceilings ---- */
 
-static void run_linear(struct gpu *b, void *arg)
+static void run_linear_train(struct gpu *b, void *arg)
 {
-    struct arrays *x = arg;
-    b->k->linear_fwd(b->k, x->a[0], x->a[1], x->a[2], x->rows, x->n_out, x->n_in);
+    struct kern *k = b->k;
+    const struct kern_linear *a = arg;
+    if (k->linear_train)
+        k->linear_train(k, a);
+    else if (a->act)
+        k->linear_act_fwd(k, a->y, a->f, a->x, a->w, a->rows, a->n_out, a->n_in, a->slope);
+    else
+        k->linear_fwd(k, a->y, a->x, a->w, a->rows, a->n_out, a->n_in);
 }
 
 static void run_axpby(struct gpu *b, void *arg)
@@ -74,12 +80,20 @@ static void run_axpby(struct gpu *b, void *arg)
 
 void gpu_ceilings(struct gpu *b, bool small)
 {
-    size_t side = small ? 1024 : 8192;
-    struct arrays x;
-    fill(b, &x, 3, side * side, 1);
-    x.rows = x.n_out = x.n_in = side;
+    size_t side = small ? 1024 : 8192, n = side * side;
+    bool marks = b->k->combine_half;
+    struct arrays x = {.n = 0};
+    x.a[0] = filled_as(b, n, 1, 1, marks);
+    x.a[1] = filled_as(b, n, 2, 1, marks);
+    x.a[2] = filled(b, n, 3, 1);
+    struct kern_linear a = {.y = x.a[0], .x = x.a[1], .w = x.a[2], .x16 = marks, .y16 = marks};
+    a.rows = a.n_out = a.n_in = side;
     double cube = 2.0 * (double)side * (double)side * (double)side;
-    b->flops = cube / gpu_time(b, run_linear, &x);
+    if (b->k->hold) /* so the product is all there is: no operand is rounded on the way */
+        b->k->hold(b->k, x.a[2], n);
+    b->flops = cube / gpu_time(b, run_linear_train, &a);
+    if (b->k->hold)
+        b->k->hold(b->k, NULL, 0);
     release(b, &x);
     fill(b, &x, 2, (size_t)1 << (small ? 22 : 28), 1);
     b->bytes = 12.0 * (double)x.n / gpu_time(b, run_axpby, &x);
@@ -113,18 +127,6 @@ static void line(struct gpu *b, struct total *sum, const char *name, const char 
 
 /* ---- products ---- */
 
-static void run_linear_train(struct gpu *b, void *arg)
-{
-    struct kern *k = b->k;
-    const struct kern_linear *a = arg;
-    if (k->linear_train)
-        k->linear_train(k, a);
-    else if (a->act)
-        k->linear_act_fwd(k, a->y, a->f, a->x, a->w, a->rows, a->n_out, a->n_in, a->slope);
-    else
-        k->linear_fwd(k, a->y, a->x, a->w, a->rows, a->n_out, a->n_in);
-}
-
 static void run_linear_bwd(struct gpu *b, void *arg)
 {
     struct kern *k = b->k;
@@ -154,8 +156,8 @@ static void products(struct gpu *b, struct total *sum)
         bool act;
         double calls;
     } shapes[] = {
-        {"Q, O", DIM, DIM, false, 2 * LAYERS},
-        {"K, V", KV, DIM, false, 2 * LAYERS},
+        {"Q|K|V", QKV, DIM, false, LAYERS}, /* as three in blocks with a value embedding */
+        {"O", DIM, DIM, false, LAYERS},
         {"up", HIDDEN, DIM, true, LAYERS},
         {"down", DIM, HIDDEN, false, LAYERS},
     };
@@ -214,12 +216,22 @@ static void run_qk_bwd(struct gpu *b, void *arg)
 
 static void run_xsa_fwd(struct gpu *b, void *arg)
 {
-    (b->k->xsa_half ? b->k->xsa_half : b->k->xsa_fwd)(b->k, arg);
+    b->k->xsa_fwd(b->k, arg);
 }
 
 static void run_xsa_bwd(struct gpu *b, void *arg)
 {
-    (b->k->xsa_bwd_half ? b->k->xsa_bwd_half : b->k->xsa_bwd)(b->k, arg);
+    b->k->xsa_bwd(b->k, arg);
+}
+
+static void run_attn_xsa_fwd(struct gpu *b, void *arg)
+{
+    b->k->attn_xsa_fwd(b->k, arg);
+}
+
+static void run_attn_xsa_bwd(struct gpu *b, void *arg)
+{
+    b->k->attn_xsa_bwd(b->k, arg);
 }
 
 /* Attention as a step of training has it: all values half values where the backend has these. */
@@ -232,8 +244,8 @@ static void attention(struct gpu *b, struct total *sum)
     double fwd = 4.0 * HEAD_DIM * HEADS * (double)b->rows * 0.5 * (double)(b->t + 1);
     char shape[64];
     for (unsigned i = 0; i < ARRAYS; i++)
-        x.a[i] = filled_as(b, n, i + 1, 1.7f, half);
-    fill(b, &one, 1, b->rows * HEADS, 1);
+        x.a[i] = filled_as(b, b->rows * QKV, i + 1, 1.7f, half);
+    fill(b, &one, 2, b->rows * HEADS, 1);
     struct kern_attn a = {.o = x.a[0], .q = x.a[1], .k = x.a[2], .v = x.a[3], .do_ = x.a[4]};
     a.dq = x.a[5];
     a.dk = x.a[6];
@@ -246,9 +258,17 @@ static void attention(struct gpu *b, struct total *sum)
     a.head_dim = HEAD_DIM;
     a.scale = 0.125f;
     a.half = a.half_o = a.half_dqk = a.half_dv = half;
+    a.joined = b->k->joins;
     snprintf(shape, sizeof shape, "%zu x %zu, 8/4 x 64", batch, b->t);
-    line(b, sum, "attn_fwd", shape, run_attn_fwd, &a, fwd, 3 * row, LAYERS, true);
-    line(b, sum, "attn_bwd", shape, run_attn_bwd, &a, 2.5 * fwd, 6 * row, LAYERS, true);
+    /* Part of the step where XSA is an operation of its own. */
+    double alone = b->k->attn_xsa_fwd ? 0 : LAYERS;
+    line(b, sum, "attn_fwd", shape, run_attn_fwd, &a, fwd, 3 * row, alone, true);
+    line(b, sum, "attn_bwd", shape, run_attn_bwd, &a, 2.5 * fwd, 6 * row, alone, true);
+    if (b->k->attn_xsa_fwd) {
+        struct kern_attn_xsa f = {.attn = a, .s = one.a[1], .do_ = x.a[8]};
+        line(b, sum, "attn_xsa_fwd", shape, run_attn_xsa_fwd, &f, fwd, 3 * row, LAYERS, true);
+        line(b, sum, "attn_xsa_bwd", shape, run_attn_xsa_bwd, &f, 2.5 * fwd, 7 * row, LAYERS, true);
+    }
     /* The same by attn.cu, where attn90.cu is used: not part of the step. */
     struct gpu other = *b;
     struct total aside = {0};
@@ -271,7 +291,7 @@ static void heads(struct gpu *b, struct total *sum)
     bool marks = b->k->combine_half;
     double row = each(b) * (double)b->rows * DIM, half = row / 2;
     for (unsigned i = 0; i < 6; i++)
-        x.a[i] = filled_as(b, b->rows * DIM, i + 1, 1.7f, marks);
+        x.a[i] = filled_as(b, b->rows * QKV, i + 1, 1.7f, marks);
     fill(b, &one, 4, b->rows * HEADS, 1);
     struct kern_qk q = {.y = x.a[0], .x = x.a[1], .dy = x.a[2], .dx = x.a[3], .rstd = one.a[0]};
     q.gain = one.a[1];
@@ -284,20 +304,22 @@ static void heads(struct gpu *b, struct total *sum)
     q.rope_dims = ROPE;
     q.eps = 1e-6f;
     q.heads = HEADS;
+    q.row = b->k->joins ? QKV : 0;
     line(b, sum, "qk_fwd", "queries", run_qk_fwd, &q, 0, 2 * row, LAYERS, true);
     line(b, sum, "qk_bwd", "queries", run_qk_bwd, &q, 0, 3 * row, LAYERS, true);
     q.heads = KV_HEADS;
     line(b, sum, "qk_fwd", "keys", run_qk_fwd, &q, 0, 2 * half, LAYERS, true);
     line(b, sum, "qk_bwd", "keys", run_qk_bwd, &q, 0, 3 * half, LAYERS, true);
-    struct kern_xsa s = {.y = x.a[0], .o = x.a[1], .v = x.a[2], .dy = x.a[3], .do_ = x.a[4]};
-    s.dv = x.a[5];
-    s.rows = b->rows;
-    s.heads = HEADS;
-    s.kv_heads = KV_HEADS;
-    s.head_dim = HEAD_DIM;
-    s.dv16 = marks;
-    line(b, sum, "xsa_fwd", "8/4 x 64", run_xsa_fwd, &s, 0, 2 * row + half, LAYERS, true);
-    line(b, sum, "xsa_bwd", "8/4 x 64", run_xsa_bwd, &s, 0, 3 * row + 2 * half, LAYERS, true);
+    if (!b->k->attn_xsa_fwd) {
+        struct kern_xsa s = {.y = x.a[0], .o = x.a[1], .v = x.a[2], .dy = x.a[3], .do_ = x.a[4]};
+        s.dv = x.a[5];
+        s.rows = b->rows;
+        s.heads = HEADS;
+        s.kv_heads = KV_HEADS;
+        s.head_dim = HEAD_DIM;
+        line(b, sum, "xsa_fwd", "8/4 x 64", run_xsa_fwd, &s, 0, 2 * row + half, LAYERS, true);
+        line(b, sum, "xsa_bwd", "8/4 x 64", run_xsa_bwd, &s, 0, 3 * row + 2 * half, LAYERS, true);
+    }
     release(b, &x);
     release(b, &one);
 }

@@ -1,10 +1,12 @@
 """The peer of bench/README.md: the same models in PyTorch, fp32 on the CPU, or as the records do it on a card.
 
-    torch_peer.py train MODEL BATCH STEPS THREADS [MICROS] [compile] [cuda]
-    torch_peer.py slide MODEL STRIDE WINDOWS THREADS BATCH [compile] [cuda]
-    torch_peer.py slot  MODEL STRIDE WINDOWS THREADS BATCH [compile] [cuda]
+    torch_peer.py train MODEL BATCH STEPS THREADS [MICROS] [compile] [cuda [cudnn]]
+    torch_peer.py slide MODEL STRIDE WINDOWS THREADS BATCH [compile] [cuda [cudnn]]
+    torch_peer.py slot  MODEL STRIDE WINDOWS THREADS BATCH [compile] [cuda [cudnn]]
 
-With `cuda` forward and backward run under bf16 autocast, Newton-Schulz in bf16, and MICROS batches make a step.
+With `cuda` forward and backward run under bf16 autocast with all activations in bf16, the residual stream, angles and
+control vectors included, as in the records; Newton-Schulz in bf16, and MICROS batches make a step. With `cudnn` attention is
+cuDNN's where it can be: on Hopper about twice as fast as PyTorch's own choice, and near the records' FlashAttention 3.
 
 MODEL is one of MODELS below, at full size, depth recurrence active (not in training with `cuda`: as a run begins). `train` times whole optimiser steps:
 forward, backward, clipping, Muon on matrices, fused AdamW on the rest, the average of the weights. `slide`
@@ -23,6 +25,7 @@ from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 BASE = dict(layers=9, dim=512, heads=8, kv=4, hidden=1024, vocab=1024, t=1024, rope=64, slope=0.0, eps=None,
             ln_scale=False, xsa=False, ve=(), bigram=0, smear=False, gates=False, recur=(), lanes=None,
@@ -43,6 +46,12 @@ def vector(*shape, value=1.0):
     return torch.nn.Parameter(torch.full(shape, value))
 
 
+def rms_norm(x, eps):
+    """In the type of x: autocast would give fp32."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.rms_norm(x, (x.size(-1),), eps=eps)
+
+
 class Block(torch.nn.Module):
     def __init__(self, c, layer):
         super().__init__()
@@ -54,7 +63,7 @@ class Block(torch.nn.Module):
         self.mix = torch.nn.Parameter(torch.stack((torch.ones(c.dim), torch.zeros(c.dim))))
 
     def norm(self, x):
-        return F.rms_norm(x, (x.size(-1),), eps=self.c.eps)
+        return rms_norm(x, self.c.eps)
 
     def rope(self, x, cos, sin):
         r = self.c.rope
@@ -62,7 +71,8 @@ class Block(torch.nn.Module):
         return torch.cat((a * cos + b * sin, b * cos - a * sin, rest), -1)
 
     def mixed(self, x, x0):
-        return self.mix[0] * x + self.mix[1] * x0
+        mix = self.mix.to(x.dtype)
+        return mix[0] * x + mix[1] * x0
 
     def attn(self, x, ve, cos, sin):
         c, (n, t, d) = self.c, x.shape
@@ -71,17 +81,17 @@ class Block(torch.nn.Module):
         k = self.c_k(h).view(n, t, c.kv, self.hd).transpose(1, 2)
         v = self.c_v(h)
         v = (v if ve is None else v + ve).view(n, t, c.kv, self.hd).transpose(1, 2)
-        q = self.rope(self.norm(q), cos, sin) * self.q_gain[None, :, None, None]
+        q = self.rope(self.norm(q), cos, sin) * self.q_gain.to(q.dtype)[None, :, None, None]
         k = self.rope(self.norm(k), cos, sin)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=c.kv != c.heads).transpose(1, 2)
         if c.xsa:
             y = y.reshape(n, t, c.kv, c.heads // c.kv, self.hd)
-            u = F.normalize(v.transpose(1, 2), dim=-1).unsqueeze(-2)
+            u = F.normalize(v.transpose(1, 2), dim=-1).to(y.dtype).unsqueeze(-2)
             y = y - (y * u).sum(-1, keepdim=True) * u
-        return self.attn_scale * self.proj(y.reshape(n, t, d))
+        return self.attn_scale.to(x.dtype) * self.proj(y.reshape(n, t, d))
 
     def mlp(self, x):
-        return self.mlp_scale * self.down(F.leaky_relu(self.fc(self.norm(x) * self.scale), self.c.slope).square())
+        return self.mlp_scale.to(x.dtype) * self.down(F.leaky_relu(self.fc(self.norm(x) * self.scale), self.c.slope).square())
 
 
 class Model(torch.nn.Module):
@@ -113,25 +123,26 @@ class Model(torch.nn.Module):
 
     def front(self, ids):
         c, e = self.c, self.emb(ids)
+        e = e.bfloat16() if e.is_cuda else e
         if c.bigram:
             h = torch.full_like(ids, c.bigram - 1)
             h[:, 1:] = ((36313 * ids[:, 1:]) ^ (27191 * ids[:, :-1])) % (c.bigram - 1)
-            e = e + self.bi_scale * self.bi_proj(self.bi_emb(h))
-        x = F.rms_norm(e, (c.dim,), eps=c.eps)
+            e = e + self.bi_scale.to(e.dtype) * self.bi_proj(self.bi_emb(h))
+        x = rms_norm(e, c.eps)
         if c.smear:
-            g = torch.sigmoid(self.smear)
+            g = torch.sigmoid(self.smear).to(x.dtype)
             x = (1 - g) * x + g * F.pad(x, (0, 0, 1, 0))[:, :-1]
         return x
 
     def skipped(self, x, s, row):
-        s = self.skip[row] * s
-        return torch.lerp(s, x, torch.sigmoid(self.skip_gate[row])) if self.c.gates else x + s
+        s = self.skip[row].to(x.dtype) * s
+        return torch.lerp(s, x, torch.sigmoid(self.skip_gate[row]).to(x.dtype)) if self.c.gates else x + s
 
     def hidden(self, ids):
-        c, cs = self.c, (self.cos, self.sin)
-        x = x0 = self.front(ids)
-        ve = self.ve_scale * self.ve_proj(self.ve_emb(ids)) if c.ve else None
-        of = lambda l: ve * self.ve_layer[c.ve.index(l)] if l in c.ve else None
+        c, x = self.c, self.front(ids)
+        x0, cs = x, (self.cos.to(x.dtype), self.sin.to(x.dtype))
+        ve = self.ve_scale.to(x.dtype) * self.ve_proj(self.ve_emb(ids)) if c.ve else None
+        of = lambda l: ve * self.ve_layer[c.ve.index(l)].to(x.dtype) if l in c.ve else None
         stack, lane = [], None
         for i, l in enumerate(self.order):
             b = self.blocks[l]
@@ -148,8 +159,8 @@ class Model(torch.nn.Module):
             if i < self.half:
                 stack.append(x)
         if lane is not None:
-            x = torch.lerp(lane, x, self.merge)
-        return F.rms_norm(x, (c.dim,), eps=c.eps)
+            x = torch.lerp(lane, x, self.merge.to(x.dtype))
+        return rms_norm(x, c.eps)
 
     def forward(self, ids, target, reduction):
         return head_loss(self.hidden(ids), self.emb.weight, 0.0, target, reduction)
@@ -215,7 +226,7 @@ def train(c, batch, steps, threads, micros=1):
     params = list(m.parameters())
     adam = torch.optim.AdamW([p for p in params if id(p) not in ids], lr=0.01, weight_decay=c.wd[1], fused=True)
     f = torch.compile(m) if use_compile else m
-    ns = torch.compile(newton_schulz) if use_compile else newton_schulz
+    ns = torch.compile(newton_schulz, dynamic=False) if use_compile else newton_schulz
     ema = [p.detach().clone() for p in params] if c.ema else None
     best = None
     for batched in (False, True):
@@ -297,12 +308,14 @@ def slot(c, stride, windows, threads, batch, steps=16, lr_max=0.008, lr_min=0.00
 
 def report(times, unit):
     times.sort()
-    print(f"torch {torch.__version__} {'compile' if use_compile else 'eager'} {mode} {model}: "
+    how = ("compile" if use_compile else "eager") + (" cudnn" if cudnn else "")
+    print(f"torch {torch.__version__} {how} {mode} {model}: "
           f"best {times[0]:.6f} median {times[len(times) // 2]:.6f} s per {unit}")
 
 
 if __name__ == "__main__":
-    use_compile, cuda = "compile" in sys.argv, "cuda" in sys.argv
+    use_compile, cuda, cudnn = (word in sys.argv for word in ("compile", "cuda", "cudnn"))
+    torch._dynamo.config.recompile_limit = 64  # Newton-Schulz has two programs for each shape of matrix
     mode, model = sys.argv[1:3]
     nums = [int(a) for a in sys.argv[3:] if a.isdigit()]
     torch.manual_seed(0)
@@ -311,4 +324,6 @@ if __name__ == "__main__":
         if mode == "train":
             MODELS["pr1296"]["recur"] = ()
     torch.set_num_threads(nums[2])
-    {"train": train, "slide": slide, "slot": slot}[mode](SimpleNamespace(**MODELS[model]), *nums)
+    attention = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    with sdpa_kernel([SDPBackend.CUDNN_ATTENTION] * cudnn + attention, set_priority=True):
+        {"train": train, "slide": slide, "slot": slot}[mode](SimpleNamespace(**MODELS[model]), *nums)

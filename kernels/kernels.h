@@ -83,6 +83,9 @@ struct kern_qk {
     const float *cos, *sin;
     size_t rows, t, pos0, heads, head_dim, rope_dims;
     float eps;
+#ifndef RUNNER
+    uint32_t row; /* qk_half, qk_bwd_half: from one row of x, and of dx, to the next; 0: dense */
+#endif
     /* backward only: y unused, x and rstd as saved */
     const float *dy;
     float *dx, *dgain; /* dx overwritten, may be dy; dgain [heads] added to, NULL when no gain */
@@ -114,6 +117,8 @@ struct kern_attn {
     bool half_o;   /* o and do_ are */
     bool half_dqk; /* dq and dk are stored as half values */
     bool half_dv;  /* dv is, also when it is added to */
+    bool joined;   /* v and dv are half values in rows [q|k|v], as one product makes them: from one
+                      row to the next (heads + 2 * kv_heads) * head_dim */
 #endif
 };
 
@@ -172,10 +177,31 @@ struct kern_xsa {
     const float *dy;
     float *do_, *dv; /* do_ overwritten, may be dy; dv overwritten, or added to when add */
     bool add;
-#ifndef RUNNER
-    bool dv16; /* xsa_bwd_half: dv is a half value too */
-#endif
 };
+
+#ifndef RUNNER
+/*
+ * kern_attn_xsa - arguments of attention with XSA behind it, as one operation of a training step.
+ *
+ *   o = attention;  u = v / max(|v|, 1e-12) of the query's own position;  s = o . u;  y = o - s u
+ *
+ * attn is kern_attn's with o and do_ standing for y and dy, and half, half_o set; heads as for
+ * qk_half; whole sequences (q0 is 0, tk is tq). o itself is not stored: the backward has y + s u
+ * for it.
+ *
+ *   do = dy - (dy . u) u
+ *   dv += -((dy . u) y + s do + w) / max(|v|, 1e-12)   of the query's position, over its heads;
+ *                                                      w = 2 s (dy . u) u where |v| < 1e-12, else 0
+ *
+ * before the backward of attention, which takes do. y, dy, v, do_ and dv do not overlap; dq and dk
+ * may lie where dy does.
+ */
+struct kern_attn_xsa {
+    struct kern_attn attn; /* add_dv: dv has something else already */
+    float *s;              /* [batch][tq][heads] */
+    void *do_;             /* backward only: like y, overwritten */
+};
+#endif
 
 /*
  * kern_coef - coefficient vectors of a combine that are no plain parameter, [dim] each.
@@ -204,6 +230,8 @@ struct kern_coef {
  *   y = x W^T, with act followed by LeakyReLU(slope)^2, which stores f as linear_act_fwd does
  *   g = dy * f with act, else dy;  dw += g^T x;  dx = g W, added when `add`
  *
+ * f may be NULL in the forward: only scoring.
+ *
  * Values with a mark are half values: stored as bf16, densely, in the memory that their floats
  * would have. Where only linear layers or attention read a value, it is what they would round it to
  * anyway; the other half values are rounded once more, as in the records, whose framework stores
@@ -224,6 +252,13 @@ struct kern_linear {
     float *dw;      /* [n_out][n_in] */
     bool add;
     bool x16, y16, dy16, dx16; /* the marks; y16 is f's as well, and with act comes with dy16 */
+    /* Where the last rows of w and dw are that do not lie behind the others: those of k and v, in a
+     * product for q, k and v. The n_out above counts them too, and n_in is a multiple of 8. */
+    struct kern_part {
+        const float *w; /* [n_out][n_in] */
+        float *dw;
+        size_t n_out; /* 0: none */
+    } part[2];
 };
 
 /* Widths that rows of the combines of training have. */
@@ -273,6 +308,37 @@ struct kern_ns {
     size_t count, rows, cols, steps;
     float a, b, c, eps;
 };
+
+#ifndef RUNNER
+/*
+ * Numbers of an update that are not known yet when it is queued: a step that is played from a tape
+ * has other learning rates than the one before, and whether it may change anything is found out on
+ * the way. They are doubles in backend memory.
+ *
+ * kern_dial - base + slope * *at, both rounded in double, then to float; base alone when at is
+ * NULL.
+ *
+ * kern_verdict - what is to be done with gradients, from sums that are in backend memory:
+ *
+ *   loss = sum of loss[losses];  norm = scale * sqrt(sum of square[squares]), both in ascending
+ *   order; clip = min(1, max / (norm + eps)), 1 when max is 0;  go = loss and norm are finite
+ */
+struct kern_dial {
+    const double *at;
+    double base, slope;
+};
+enum { VERDICT_LOSS, VERDICT_NORM, VERDICT_CLIP, VERDICT_GO, VERDICTS };
+struct kern_verdict {
+    const double *loss, *square;
+    size_t losses, squares;
+    double scale, max, eps;
+    double *out; /* [VERDICTS]; clip is 1 and go 0 when something is not finite */
+};
+/* The numbers of kern_adamw that change. */
+struct kern_adamw_at {
+    const double *lr, *step;
+};
+#endif
 
 struct kern_tape; /* the backend's own: see `record` */
 
@@ -407,11 +473,16 @@ struct kern {
      *          even.
      * qk_half, qk_bwd_half - qk_fwd and qk_bwd, x, y, dy and dx being half values;
      *          kern_half_heads. No pointers are equal.
-     * xsa_half, xsa_bwd_half - xsa_fwd and xsa_bwd, all but dv being half values, and heads as for
-     *          qk_half. No pointers are equal.
+     * attn_xsa_fwd, attn_xsa_bwd - see kern_attn_xsa.
      *
      * head_train - head_fwd and head_bwd in one, which needs the logits once instead of twice. h16:
      *          h is a half value; dh16: dh is.
+     *
+     * verdict - see kern_verdict.
+     * blend - axpby with dials; nothing when *go is 0 (go NULL: always).
+     * adamw_at - adamw without its lr and step; nothing when *go is 0.
+     * joins - these operations know what one product for q, k and v needs: kern_linear's `part`,
+     *          and of rows [q|k|v] kern_qk's `row` and what is called `joined`.
      *
      * hold - the n floats at w, weights of linear layers among them, will not change before the
      * next call: a backend that computes with another type keeps them in that type. hold(k, NULL,
@@ -431,9 +502,15 @@ struct kern {
                            size_t rows, size_t dim, size_t vocab);
     void (*qk_half)(struct kern *k, const struct kern_qk *a);
     void (*qk_bwd_half)(struct kern *k, const struct kern_qk *a);
-    void (*xsa_half)(struct kern *k, const struct kern_xsa *a);
-    void (*xsa_bwd_half)(struct kern *k, const struct kern_xsa *a);
+    void (*attn_xsa_fwd)(struct kern *k, const struct kern_attn_xsa *a);
+    void (*attn_xsa_bwd)(struct kern *k, const struct kern_attn_xsa *a);
     void (*head_train)(struct kern *k, const struct kern_head *a, bool h16, bool dh16);
+    void (*verdict)(struct kern *k, const struct kern_verdict *v);
+    void (*blend)(struct kern *k, float *y, const float *x, size_t n, const struct kern_dial *a,
+                  const struct kern_dial *b, const double *go);
+    void (*adamw_at)(struct kern *k, const struct kern_adamw *a, const struct kern_adamw_at *at,
+                     const double *go);
+    bool joins;
     void (*hold)(struct kern *k, const float *w, size_t n);
 
     /*
@@ -442,12 +519,13 @@ struct kern {
      *
      * record - from here on operations are noted and not carried out. False: this backend cannot
      *          (any more); nothing has changed then. The same operations with the same sizes must
-     *          have been carried out before, so that everything that is set up once is there. Not
-     *          to be recorded: alloc, free, upload, download, sync, hold, sumsq, newton_schulz.
+     *          have been carried out before, so that everything that is set up once is there; lists
+     *          of pointers (newton_schulz) the same lists. Not to be recorded: alloc, free, upload,
+     *          download, sync, sumsq. What is held at the end must be what was held before.
      * recorded - ends it. NULL when the sequence cannot be played: carry it out as usual.
      * play - queue the whole of a tape. False when it does not fit any more, because weights were
-     *        held when it was recorded and now are not, or the other way round: nothing is queued.
-     * forget - free a tape; NULL is allowed. Before the memory that it works on is freed.
+     *        held before it was recorded and now are not, or the other way round: nothing is
+     * queued. forget - free a tape; NULL is allowed. Before the memory that it works on is freed.
      */
     bool (*record)(struct kern *k);
     struct kern_tape *(*recorded)(struct kern *k);
@@ -468,7 +546,8 @@ struct kern {
  */
 enum err_code kern_cpu(struct kern **out, size_t threads, struct err *e);
 
-/* kern_cuda - the CUDA backend on `device`; ERR_RESOURCE with the reason where there is none. */
+/* kern_cuda - the CUDA backend on `device`, or on the only one that can be seen; ERR_RESOURCE with
+ * the reason where there is none. */
 enum err_code kern_cuda(struct kern **out, int device, struct err *e);
 /* kern_cuda_stream - the cudaStream_t on which a backend of kern_cuda queues everything, for who
  * puts something behind it. Only in a build with CUDA. */

@@ -40,6 +40,9 @@ enum graph_op {
 
 enum { GRAPH_NONE = -1, GRAPH_INS = 3, GRAPH_OUTS = 3 };
 
+/* Linear nodes that graph_train carries out as one product: q, k, v (graph_join). */
+enum graph_join { JOIN_NONE, JOIN_FIRST, JOIN_MIDDLE, JOIN_LAST };
+
 struct graph_value {
     size_t width;   /* floats per row */
     bool saved;     /* exists for the backward only */
@@ -50,6 +53,10 @@ struct graph_value {
     ptrdiff_t grad; /* the same for its gradient */
 #ifndef RUNNER
     bool half, half_grad; /* graph_train stores it as bf16 (kern_linear), its gradient too */
+    /* Where that is in rows [q|k|v]: their length, and offsets in the activation block in half
+     * values, of the first of its columns and of its gradient's. row is 0 elsewhere. */
+    size_t row;
+    ptrdiff_t joined, joined_grad;
 #endif
 };
 
@@ -65,7 +72,14 @@ struct graph_node {
     bool dead;           /* nothing that matters reads its outputs */
 #ifndef RUNNER
     bool pair; /* graph_train carries it out in one pass with the node behind it (combine_pair) */
+    enum graph_join join;
 #endif
+};
+
+/* Tokens of one run, backend memory: what embeddings look up, [batch*t] each, the second with a
+ * bigram table only; and the targets of the scored rows. */
+struct graph_tokens {
+    uint16_t *ids, *hashed, *target;
 };
 
 /* Coefficient vectors that are computed from parameters (kern_coef) before each run. A combine
@@ -115,10 +129,12 @@ struct graph {
         const float *params;    /* of its last call */
         float *grads, gscale;
     } tape;
-    size_t trained, played; /* calls of graph_train, and those that were played from the tape */
-    double forward_s;       /* wall time of the forward of the last call, 0 when it was played */
-    bool
-        whole; /* graph_train is at work: with half values, the head forward and backward at once */
+    size_t trained,
+        played;       /* calls of graph_train and graph_train_staged; those played from the tape */
+    double forward_s; /* wall time of the forward of the last call, 0 when it was played */
+    bool lean;        /* a scoring plan with half values: k has them */
+    bool whole; /* graph_train is at work: with half values, the head forward and backward at once.
+                   Or graph_forward of a lean plan */
 #endif
 };
 
@@ -204,18 +220,47 @@ void graph_train(struct graph *g, const float *params, const uint16_t *ids, cons
 #endif
 
 #ifndef RUNNER
+/* graph_stage - tokens for graph_train_staged, from the host. `to` is the caller's. */
+void graph_stage(struct graph *g, const struct graph_tokens *to, const uint16_t *ids,
+                 const uint16_t *target);
+/* graph_train_staged - graph_train with tokens that are in backend memory, always operation by
+ * operation: a caller may put it on a tape of its own. */
+void graph_train_staged(struct graph *g, const float *params, const struct graph_tokens *from,
+                        float *grads, float gscale, double *loss);
+#endif
+
+#ifndef RUNNER
 /*
  * graph_pairs - which combines graph_train carries out two at a time, if the backend can: part of
  * the plan of a training run. graph_forward and graph_backward run them one by one.
  *
- * graph_halves - which values of a training plan graph_train stores as bf16, if the backend has
- * half values: norms and the hidden layers of MLPs; the residual stream with the embedding that it
- * begins with, and what linear layers add to it; what is between the linear layers of an attention
- * layer; and the gradients of all these, unless they are added to more than twice. What a shift
- * reads or makes is fp32. Called by the first graph_train.
+ * graph_halves - which values graph_train, or graph_forward of a scoring plan, stores as bf16, if
+ * the backend has half values: norms and the hidden layers of MLPs, what linear layers add to the
+ * stream, and what is between the linear layers of an attention layer; in training also the
+ * residual stream with the embedding that it begins with and what the head reads, and the gradients
+ * of all these, unless they are added to more than twice. What a shift reads or makes is fp32.
+ * Called by the first graph_train, and by graph_plan for scoring.
  */
 void graph_pairs(struct graph *g);
 void graph_halves(struct graph *g);
+
+/*
+ * One product for q, k and v of an attention layer in graph_train (graph_join.c), where the backend
+ * `joins`: x is read once for all, and so is what comes back; dx is written once instead of being
+ * added to twice. The result is a value of rows [q|k|v], and so is its gradient.
+ *
+ * graph_join_plan - which nodes it may concern: three linear nodes that follow one another and read
+ * the same rows. Their values get places side by side, so that rows of all three fit there, and as
+ * many of gradients. Part of graph_plan.
+ * graph_join - behind graph_halves: which of these it does concern, because q, k and v are half
+ * values, with their gradients, that only norms and attention (XSA too) read.
+ * graph_join_args - what the product of three, the first of which is n, has beside that node's own
+ * arguments: its width, and the other weights, with grads also where their gradients are.
+ */
+void graph_join_plan(struct graph *g);
+void graph_join(struct graph *g);
+void graph_join_args(const struct graph *g, const struct graph_node *n, const float *params,
+                     float *grads, struct kern_linear *a);
 #endif
 
 /* graph_hidden - what the head of the last forward read: the final norm at the scored rows,

@@ -1,6 +1,6 @@
 /*
- * graph_half.c - what graph_train does in another way than graph_forward and graph_backward where
- * the backend can: values stored as bf16, and two combines in one pass.
+ * graph_half.c - what a step of training, and of it what can be in scoring, is where the backend
+ * can: values stored as bf16, and two combines in one pass.
  */
 #include "model/graph.h"
 
@@ -21,7 +21,7 @@ enum {
     BY_OTHER = 64
 };
 
-static unsigned reader(const struct graph_node *n)
+static unsigned reader(const struct graph *g, const struct graph_node *n, int j)
 {
     switch (n->op) {
     case OP_LINEAR:
@@ -33,8 +33,10 @@ static unsigned reader(const struct graph_node *n)
         return BY_ATTN;
     case OP_XSA:
         return BY_XSA;
-    case OP_COMBINE:
-        return kern_half_dim(n->n_in) ? BY_SUM : BY_OTHER;
+    case OP_COMBINE: /* in scoring only of what is added to the stream, which is fp32 there */
+        return kern_half_dim(n->n_in) && (g->training || (j == 1 && n->in[0] != n->in[1]))
+                   ? BY_SUM
+                   : BY_OTHER;
     case OP_HEAD:
         return BY_HEAD;
     default:
@@ -42,14 +44,19 @@ static unsigned reader(const struct graph_node *n)
     }
 }
 
+/* What takes some rows of a value (a scoring plan) is not its reader, but who reads these rows. */
 static struct readers readers_of(const struct graph *g, int v)
 {
     struct readers r = {0};
     for (size_t i = 0; i < g->nodes; i++)
         for (int j = 0; j < GRAPH_INS && !g->node[i].dead; j++)
             if (g->node[i].in[j] == v) {
-                r.by |= reader(&g->node[i]);
-                r.count++;
+                bool take = g->node[i].op == OP_TAKE;
+                struct readers of = {reader(g, &g->node[i], j), 1};
+                if (take)
+                    of = readers_of(g, g->node[i].out[0]);
+                r.by |= of.by;
+                r.count += of.count;
             }
     return r;
 }
@@ -104,6 +111,9 @@ static void set_half(struct graph *g, int v)
 {
     g->value[v].half = true;
     g->value[v].half_grad = readers_of(g, v).count <= FEW;
+    for (size_t i = 0; i < g->nodes; i++)
+        if (g->node[i].op == OP_TAKE && g->node[i].in[0] == v)
+            g->value[g->node[i].out[0]].half = true;
 }
 
 /* Is v a linear layer's result, normed and turned, which nobody else reads? */
@@ -117,25 +127,24 @@ static bool plain_qk(const struct graph *g, int v)
 /* All of an attention layer between its linear layers, or nothing of it. */
 static void mark_layer(struct graph *g, const struct graph_node *n)
 {
-    int v = n->in[2], o = n->out[0], y = o;
-    size_t readers = 1;
+    int v = n->in[2], o = n->out[0];
+    /* XSA counts where it is the next operation, and then is one with attention (graph_xsa.h). */
+    bool xsa = read_once(g, o, BY_XSA) && n[1].in[0] == o && n[1].in[1] == v;
+    int y = xsa ? n[1].out[0] : o;
     if (!kern_half_heads(g->head_dim, g->rope_dims) || !plain_qk(g, n->in[0]) ||
         !plain_qk(g, n->in[1]))
         return;
-    for (size_t i = 0; i < g->nodes && read_once(g, o, BY_XSA); i++)
-        if (g->node[i].in[0] == o && g->node[i].in[1] == v) {
-            y = g->node[i].out[0];
-            readers = 2;
-        }
     bool linear = maker(g, v)->op == OP_LINEAR; /* else it may be a sum with a value embedding */
     bool sum = maker(g, v)->op == OP_COMBINE && maker(g, v)->out[1] == GRAPH_NONE &&
                kern_half_dim(maker(g, v)->n_in);
     if (!read_by(g, y, BY_LINEAR) || !read_by(g, v, BY_ATTN | BY_XSA) ||
-        readers_of(g, v).count != readers || !(linear || sum))
+        readers_of(g, v).count != (xsa ? 2 : 1) || !(linear || sum))
         return;
     for (int j = 0; j < 2; j++) {
         set_half(g, n->in[j]);
         set_half(g, maker(g, n->in[j])->in[0]);
+        if (xsa && !g->training) /* what XSA makes is there before they are read */
+            g->value[n->in[j]].last = (int)(n + 1 - g->node);
     }
     set_half(g, v);
     set_half(g, o);
@@ -161,8 +170,9 @@ void graph_halves(struct graph *g)
     for (size_t i = 0; i < g->nodes; i++) {
         const struct graph_node *n = &g->node[i];
         bool stream = (n->op == OP_COMBINE || n->op == OP_EMBED) && kern_half_dim(n->n_in);
-        for (int o = 0; o < 2 && !n->dead && stream; o++)
-            if (n->out[o] != GRAPH_NONE && read_by(g, n->out[o], BY_LINEAR | BY_SUM | BY_HEAD))
+        unsigned readers = g->training ? BY_LINEAR | BY_SUM | BY_HEAD : BY_LINEAR;
+        for (int o = !g->training; o < 2 && !n->dead && stream; o++) /* scoring: norms */
+            if (n->out[o] != GRAPH_NONE && read_by(g, n->out[o], readers))
                 set_half(g, n->out[o]);
         if (!n->dead && ((n->op == OP_LINEAR && read_by(g, n->out[0], BY_SUM)) ||
                          (n->op == OP_LINEAR_ACT && read_by(g, n->out[0], BY_LINEAR))))
@@ -170,7 +180,7 @@ void graph_halves(struct graph *g)
         if (!n->dead && n->op == OP_ATTN)
             mark_layer(g, n);
     }
-    for (bool again = true; again;) {
+    for (bool again = g->training; again;) {
         again = false;
         for (size_t i = 0; i < g->nodes; i++)
             again |= agree(g, &g->node[i]);

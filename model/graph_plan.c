@@ -263,12 +263,32 @@ static void find_lives(struct graph *g)
 static bool may_alias(const struct graph *g, const struct graph_node *n, int i)
 {
     const struct graph_value *x, *y;
+#ifndef RUNNER
+    if (g->lean)
+        return false; /* operations on half values are not done in place */
+#endif
     if (g->training || (n->op != OP_QK && n->op != OP_COMBINE && n->op != OP_XSA) ||
         n->in[0] == GRAPH_NONE)
         return false;
     x = &g->value[n->in[0]];
     y = &g->value[n->out[0]];
     return x->last == i && x->tail == y->tail && x->width == y->width;
+}
+
+/* The place of a value that a node makes. A node of a join takes room for all of them, which is
+ * never given back, or what the one before it has left of that. */
+static ptrdiff_t place_made(struct graph *g, struct place *p, const struct graph_node *n, int v)
+{
+    size_t size = span_of(g, &g->value[v]);
+#ifndef RUNNER
+    if (n->join == JOIN_FIRST)
+        size += span_of(g, &g->value[n[1].out[0]]) + span_of(g, &g->value[n[2].out[0]]);
+    else if (n->join != JOIN_NONE)
+        return g->value[n[-1].out[0]].at + (ptrdiff_t)span_of(g, &g->value[n[-1].out[0]]);
+#else
+    (void)n;
+#endif
+    return place_take(p, size);
 }
 
 static void place_forward(struct graph *g, struct place *p)
@@ -290,7 +310,7 @@ static void place_forward(struct graph *g, struct place *p)
                 g->value[n->in[0]].last = (int)g->nodes + 1; /* not given back below */
                 continue;
             }
-            v->at = place_take(p, span_of(g, v));
+            v->at = place_made(g, p, n, n->out[o]);
         }
         for (size_t w = 0; w < g->values; w++)
             if (g->value[w].last == (int)i && g->value[w].at != GRAPH_NONE &&
@@ -426,6 +446,12 @@ enum err_code graph_plan(struct graph *g, struct kern *k, size_t batch, size_t t
     graph_pairs(g);
 #endif
     find_lives(g);
+#ifndef RUNNER
+    g->lean = !training && k->linear_train;
+    if (g->lean)
+        graph_halves(g);
+    graph_join_plan(g);
+#endif
     place_forward(g, &p);
     if (training)
         place_backward(g, &p);

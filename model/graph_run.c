@@ -4,6 +4,7 @@
 
 #include "model/clock.h"
 #include "model/graph.h"
+#include "model/graph_xsa.h"
 
 /* Part of a function that has only one caller in the runner, where a call costs bytes. */
 #define PART static inline __attribute__((always_inline))
@@ -13,8 +14,25 @@ static size_t node_rows(const struct graph *g, const struct graph_node *n)
     return g->batch * (g->t - (n->tail ? g->from : 0));
 }
 
+#ifndef RUNNER
+/* Is a value a part of longer rows in this run? */
+static bool joined(const struct graph *g, int v)
+{
+    return g->whole && v != GRAPH_NONE && g->value[v].row;
+}
+
+static float *half_at(const struct graph *g, ptrdiff_t at)
+{
+    return (float *)(void *)((uint16_t *)(void *)g->block + at);
+}
+#endif
+
 static float *val(const struct graph *g, int v)
 {
+#ifndef RUNNER
+    if (joined(g, v))
+        return half_at(g, g->value[v].joined);
+#endif
     return v == GRAPH_NONE || g->value[v].at == GRAPH_NONE ? NULL : g->block + g->value[v].at;
 }
 
@@ -132,8 +150,8 @@ static struct kern_coef coef_args(const struct graph *g, const struct graph_coef
 _Static_assert(sizeof(struct kern_combine) / sizeof(void *) ==
                    offsetof(struct kern_combine, add1) / sizeof(void *) + 1,
                "marks make the struct larger");
-SAME_WORD(kern_attn, add_dv, half_dv);
-SAME_WORD(kern_xsa, add, dv16);
+SAME_WORD(kern_qk, eps, row);
+SAME_WORD(kern_attn, add_dv, joined);
 
 /* Is a value, or its gradient, stored as bf16 in this run? */
 static bool half(const struct graph *g, int v)
@@ -144,6 +162,12 @@ static bool half(const struct graph *g, int v)
 static bool half_grad(const struct graph *g, int v)
 {
     return g->whole && v != GRAPH_NONE && g->value[v].half_grad;
+}
+
+/* What kern_qk calls row. */
+static uint32_t row_of(const struct graph *g, int v)
+{
+    return joined(g, v) ? (uint32_t)g->value[v].row : 0;
 }
 
 static struct kern_linear linear_args(const struct graph *g, const struct graph_node *n,
@@ -202,6 +226,7 @@ static void mark_attn(const struct graph *g, const struct graph_node *n, struct 
     a->half_o = half(g, n->out[0]);
     a->half_dqk = half_grad(g, n->in[0]);
     a->half_dv = half_grad(g, n->in[2]);
+    a->joined = joined(g, n->in[2]);
 }
 
 /* What graph_train does in another way; false when this node is not concerned. */
@@ -222,19 +247,26 @@ static bool run_whole(struct graph *g, const struct graph_node *n, const float *
         k->combine_half(k, &a);
     } else if (n->op == OP_QK && half(g, n->out[0])) {
         struct kern_qk a = qk_args(g, n, params);
+        a.row = row_of(g, n->in[0]);
         k->qk_half(k, &a);
     } else if (n->op == OP_ATTN) {
         struct kern_attn a = attn_args(g, n);
         mark_attn(g, n, &a);
-        k->attn_fwd(k, &a);
-    } else if (n->op == OP_XSA && half(g, n->out[0])) {
-        struct kern_xsa a = xsa_args(g, n);
-        k->xsa_half(k, &a);
+        if (!graph_xsa_fwd(g, n, &a))
+            k->attn_fwd(k, &a);
     } else if (linear && k->linear_train) {
         struct kern_linear a = linear_args(g, n, params);
+        if (n->join == JOIN_MIDDLE || n->join == JOIN_LAST)
+            return true;
+        if (n->join == JOIN_FIRST)
+            graph_join_args(g, n, params, NULL, &a);
         k->linear_train(k, &a);
+    } else if (n->op == OP_TAKE && half(g, n->in[0])) {
+        k->take(k, val(g, n->out[0]), val(g, n->in[0]), g->batch, g->t, g->from, n->n_in / 2);
     } else {
-        return n->op == OP_HEAD && k->head_train; /* the backward will do it */
+        /* The backward will do the one, attention has done the other. */
+        return (n->op == OP_HEAD && g->training && k->head_train) ||
+               (n->op == OP_XSA && half(g, n->out[0]));
     }
     return true;
 }
@@ -337,7 +369,13 @@ enum err_code graph_forward(struct graph *g, const float *params, const uint16_t
 {
     size_t scored = g->batch * (g->t - g->from);
     upload(g, ids, target, scored);
+#ifndef RUNNER
+    g->whole = g->lean;
+#endif
     forward(g, params, target);
+#ifndef RUNNER
+    g->whole = false;
+#endif
     if (nll)
         g->k->download(g->k, nll, val(g, g->nll), scored * sizeof *nll);
     return g->k->sync(g->k, e);
@@ -364,6 +402,18 @@ void graph_read(struct graph *g, int value, float *out)
 {
     const struct graph_value *v = &g->value[value];
     size_t rows = g->batch * (g->t - (v->tail ? g->from : 0));
+#ifndef RUNNER
+    if (g->lean && v->half) { /* widened from the end of the same memory */
+        uint16_t bf16;
+        g->k->download(g->k, out, val(g, value), rows * v->width * sizeof bf16);
+        for (size_t i = rows * v->width; i-- > 0;) {
+            memcpy(&bf16, (const char *)out + i * sizeof bf16, sizeof bf16);
+            uint32_t word = (uint32_t)bf16 << 16;
+            memcpy(out + i, &word, sizeof word);
+        }
+        return;
+    }
+#endif
     g->k->download(g->k, out, val(g, value), rows * v->width * sizeof *out);
 }
 
@@ -371,6 +421,10 @@ void graph_read(struct graph *g, int value, float *out)
 
 static float *grad(const struct graph *g, int v)
 {
+#ifndef RUNNER
+    if (joined(g, v))
+        return half_at(g, g->value[v].joined_grad);
+#endif
     return v == GRAPH_NONE || g->value[v].grad == GRAPH_NONE ? NULL : g->block + g->value[v].grad;
 }
 
@@ -389,13 +443,21 @@ static void linear_backward(struct graph *g, const struct graph_node *n, float *
     size_t rows = node_rows(g, n);
 #ifndef RUNNER
     if (g->whole && k->linear_bwd) {
-        struct kern_linear a = linear_args(g, n, params);
-        a.dy = dy;
+        struct kern_linear a;
+        bool add = n->add[0]; /* of three that are one product, the last: its turn comes first */
+        if (n->join == JOIN_FIRST || n->join == JOIN_MIDDLE)
+            return;
+        if (n->join == JOIN_LAST)
+            n -= 2;
+        a = linear_args(g, n, params);
+        if (n->join != JOIN_NONE)
+            graph_join_args(g, n, params, grads, &a);
+        a.dy = grad(g, n->out[0]);
         a.dy16 = half_grad(g, n->out[0]);
         a.dx = grad(g, n->in[0]);
         a.dx16 = half_grad(g, n->in[0]);
         a.dw = grads + n->p[0];
-        a.add = n->add[0];
+        a.add = add;
         k->linear_bwd(k, &a);
         return;
     }
@@ -482,6 +544,7 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dgain = gpar(g, grads, n->p[0]);
 #ifndef RUNNER
         if (half_grad(g, n->in[0])) {
+            a.row = row_of(g, n->in[0]);
             k->qk_bwd_half(k, &a);
             break;
         }
@@ -498,6 +561,8 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.add_dv = n->add[2];
 #ifndef RUNNER
         mark_attn(g, n, &a);
+        if (graph_xsa_bwd(g, n, &a))
+            break;
 #endif
         k->attn_bwd(k, &a);
         break;
@@ -512,11 +577,8 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dv = grad(g, n->in[1]);
         a.add = n->add[1];
 #ifndef RUNNER
-        if (half(g, n->out[0])) {
-            a.dv16 = half_grad(g, n->in[1]);
-            k->xsa_bwd_half(k, &a);
-            break;
-        }
+        if (half(g, n->out[0]))
+            break; /* attention will do it */
 #endif
         k->xsa_bwd(k, &a);
         break;
@@ -610,8 +672,10 @@ void graph_train(struct graph *g, const float *params, const uint16_t *ids, cons
 {
     size_t scored = g->batch * (g->t - g->from);
     upload(g, ids, target, scored);
-    if (!g->trained++)
+    if (!g->trained++) {
         graph_halves(g);
+        graph_join(g);
+    }
     if (play(g, params, grads, gscale)) {
         g->played++;
         g->forward_s = 0;
@@ -619,6 +683,35 @@ void graph_train(struct graph *g, const float *params, const uint16_t *ids, cons
         train(g, params, grads, gscale);
     }
     g->k->sum_into(g->k, loss, val(g, g->nll), scored);
+}
+
+/* Other places for the tokens; returns those before. */
+static struct graph_tokens tokens_at(struct graph *g, const struct graph_tokens *at)
+{
+    struct graph_tokens before = {g->ids, g->hashed, g->target};
+    g->ids = at->ids;
+    g->hashed = at->hashed;
+    g->target = at->target;
+    return before;
+}
+
+void graph_stage(struct graph *g, const struct graph_tokens *to, const uint16_t *ids,
+                 const uint16_t *target)
+{
+    struct graph_tokens own = tokens_at(g, to);
+    upload(g, ids, target, g->batch * (g->t - g->from));
+    tokens_at(g, &own);
+}
+
+void graph_train_staged(struct graph *g, const float *params, const struct graph_tokens *from,
+                        float *grads, float gscale, double *loss)
+{
+    struct graph_tokens own = tokens_at(g, from);
+    if (!g->trained++)
+        graph_halves(g);
+    train(g, params, grads, gscale);
+    g->k->sum_into(g->k, loss, val(g, g->nll), g->batch * (g->t - g->from));
+    tokens_at(g, &own);
 }
 
 #endif

@@ -95,8 +95,9 @@ struct score_share {
 struct score_opts {
     enum eval_mode mode;
     size_t max_tokens; /* score the first max_tokens positions only; 0: all */
-    size_t batch;      /* windows per run, 0: chosen. Never changes a bit. */
-    size_t cache;      /* bytes that SLOT may keep of a batch's logits, 0: 1 GiB. Likewise. */
+    size_t batch;      /* windows per run, 0: chosen. On the CPU it never changes a bit. */
+    size_t cache; /* bytes that SLOT may keep of a batch's logits, 0: 1 GiB, an eighth of a card's
+                     memory. Likewise. */
     /* Where the sliding score goes when the mode adapts (zeros otherwise); may be NULL. */
     struct score *record;
     /* Called with the nll of each finished batch in window order; may be NULL. Not ERR_OK stops. */

@@ -176,6 +176,10 @@ static void measure(struct slot *q, size_t i)
         d.rows += n;
         d.most = n > d.most ? n : d.most;
     }
+#ifndef RUNNER
+    if (!limit && q->s->k->memory)
+        limit = q->s->k->memory / 8;
+#endif
     d.cached = d.rows <= (limit ? limit : CACHE) / sizeof(float) / q->vocab;
     q->d = d;
 }

@@ -327,10 +327,11 @@ static double power(double b, size_t n)
 
 static void k_adamw(struct kern *k, const struct kern_adamw *a)
 {
-    float step = (float)((double)a->lr / (1 - power((double)a->b1, a->step)));
-    float root = (float)__builtin_sqrt(1 - power((double)a->b2, a->step));
+    const struct cuda_adam adam = {a->lr,
+                                   (float)((double)a->lr / (1 - power((double)a->b1, a->step))),
+                                   (float)__builtin_sqrt(1 - power((double)a->b2, a->step))};
     (void)k;
-    launch(K_adamw, grid(a->n), 1, 1, THREADS, 0, ARGS(ARG(*a), ARG(step), ARG(root)));
+    launch(K_adamw, grid(a->n), 1, 1, THREADS, 0, ARGS(ARG(*a), ARG(adam)));
 }
 
 /* ---- the table ---- */

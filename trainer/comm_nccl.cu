@@ -3,9 +3,10 @@
  * memory of the cards. What lies in host memory, the unique id included, goes over MPI or TCP as
  * before.
  *
- * The library is opened at run time: a program built with it starts without. Its communicator does
- * not block (ncclConfig_t, blocking 0), so every wait is a loop that also looks whether all ranks
- * are alive, which the connection of the host knows.
+ * The library is opened at run time: a program built with it starts without. It is never unloaded,
+ * because threads of its own may outlive the communicator. The communicator does not block
+ * (ncclConfig_t, blocking 0), so every wait is a loop that also looks whether all ranks are alive,
+ * which the connection of the host knows.
  *
  * Exchanges run on a stream of their own. It waits, on the card, for what the backend had queued
  * before the exchange; the host waits for its end, because the backend's stream must never depend
@@ -181,6 +182,8 @@ static enum err_code nccl_wait(void *impl, struct comm_batch **b, struct err *e)
         ncclResult_t state = ncclSuccess;
         if (status == cudaSuccess)
             break;
+        /* "Not ready" is kept like an error: the backend's next launch would find it. */
+        (void)cudaGetLastError();
         if ((status != cudaErrorNotReady && !cuda_fine(n, status, "an exchange", e)) ||
             !nccl_fine(n, n->ncclCommGetAsyncError_(n->comm, &state), "an exchange", e) ||
             !nccl_fine(n, state, "an exchange", e))
@@ -238,7 +241,7 @@ static enum err_code open_library(struct nccl *n, struct err *e)
 {
     static const char *const names[] = {"libnccl.so.2", "libnccl.so"};
     for (size_t i = 0; !n->library && i < sizeof names / sizeof names[0]; i++)
-        n->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+        n->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!n->library)
         return err_set(e, ERR_RESOURCE,
                        "NCCL: cannot open libnccl.so.2 (package libnccl2): with several processes "

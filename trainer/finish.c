@@ -43,8 +43,11 @@ static void log_speed(struct train *t)
         return;
     t->res.tokens_per_second = tokens / ms * 1e3;
     if (t->k->record) { /* everything is queued: what the host waits for says nothing */
-        log_line(&t->log, "speed: tokens_per_s:%.0f; %zu of %zu micro-batches played from a tape",
-                 t->res.tokens_per_second, t->s.g.played, t->s.g.trained);
+        const struct whole *w = &t->s.whole;
+        size_t micros = w->on ? t->s.micros : 1; /* of a tape */
+        log_line(&t->log, "speed: tokens_per_s:%.0f; %zu of %zu micro-batches played from a tape%s",
+                 t->res.tokens_per_second, micros * (w->on ? w->played : t->s.g.played),
+                 micros * (w->on ? w->steps : t->s.g.trained), w->on ? ", whole steps" : "");
         return;
     }
     log_line(

@@ -21,6 +21,59 @@ void muon_orthogonalise(struct kern *k, float *const *x, size_t count, size_t ro
     k->newton_schulz(k, &a);
 }
 
+/* ---- numbers ---- */
+
+/* base + slope * a number: now, or when the update runs. */
+static struct kern_dial dial(const struct optim *o, enum optim_number which, double base,
+                             double slope)
+{
+    return (struct kern_dial){(o->later ? o->later : o->now) + which, base, slope};
+}
+
+static struct kern_dial fixed(double x)
+{
+    return (struct kern_dial){NULL, x, 0};
+}
+
+static float value(struct kern_dial d)
+{
+    return (float)(d.at ? d.base + d.slope * *d.at : d.base);
+}
+
+/* y = a*y + b*x. */
+static void blend(const struct optim *o, float *y, const float *x, size_t n, struct kern_dial a,
+                  struct kern_dial b)
+{
+    if (o->later)
+        o->k->blend(o->k, y, x, n, &a, &b, o->go);
+    else
+        o->k->axpby(o->k, y, x, n, value(a), value(b));
+}
+
+static double rate(const struct recipe *r, enum optim_group g)
+{
+    switch (g) {
+    case OPTIM_MUON:
+        return r->matrix_lr;
+    case OPTIM_EMBED:
+        return r->tie_embeddings ? r->tied_embed_lr : r->embed_lr;
+    case OPTIM_HEAD:
+        return r->head_lr;
+    default:
+        return r->scalar_lr;
+    }
+}
+
+void optim_numbers(const struct optim *o, double lr_scale, double momentum,
+                   double out[OPTIM_NUMBERS])
+{
+    const struct recipe *r = &o->m->r;
+    for (int g = 0; g < OPTIM_GROUPS; g++)
+        out[OPTIM_RATE + g] = rate(r, (enum optim_group)g) * lr_scale;
+    out[OPTIM_MOMENTUM] = momentum;
+    out[OPTIM_STEP] = (double)(o->step + 1);
+}
+
 /* ---- one step ---- */
 
 static bool own(const struct optim *o, const struct piece *p)
@@ -35,21 +88,22 @@ static bool own_matrix(const struct optim *o, const struct piece *p)
 
 /* Nesterov momentum: grads become u. In bf16 each result is rounded as it is stored, and the two
  * operations of buf = mu*buf + g are two results (#549). */
-static void momentum_update(struct optim *o, const struct piece *p, float *grads, float mu)
+static void momentum_update(struct optim *o, const struct piece *p, float *grads)
 {
     struct kern *k = o->k;
+    const struct kern_dial mu = dial(o, OPTIM_MOMENTUM, 0, 1), one = fixed(1);
     float *buf = o->mom + p->local, *g = grads + p->at;
     if (!o->m->r.muon_bf16) {
-        k->axpby(k, buf, g, p->n, mu, 1.0f);
-        k->axpby(k, g, buf, p->n, 1.0f, mu);
+        blend(o, buf, g, p->n, mu, one);
+        blend(o, g, buf, p->n, one, mu);
         return;
     }
     k->round_bf16(k, g, p->n);
-    k->axpby(k, buf, buf, p->n, mu, 0.0f);
+    blend(o, buf, buf, p->n, mu, fixed(0));
     k->round_bf16(k, buf, p->n);
-    k->add(k, buf, g, p->n);
+    blend(o, buf, g, p->n, one, one);
     k->round_bf16(k, buf, p->n);
-    k->axpby(k, g, buf, p->n, 1.0f, mu);
+    blend(o, g, buf, p->n, one, mu);
     k->round_bf16(k, g, p->n);
 }
 
@@ -73,16 +127,15 @@ static void orthogonalise(struct optim *o, size_t first, float *grads)
     muon_orthogonalise(o->k, o->list, count, f->rows, f->cols, (size_t)o->m->r.muon_backend_steps);
 }
 
-static void muon(struct optim *o, float *params, float *grads, double lr_scale, double momentum)
+static void muon(struct optim *o, float *params, float *grads)
 {
     struct kern *k = o->k;
     const struct recipe *r = &o->m->r;
-    double lr = r->matrix_lr * lr_scale;
     for (size_t i = 0; i < o->p.pieces; i++) {
         const struct piece *p = &o->p.piece[i];
         if (!own_matrix(o, p))
             continue;
-        momentum_update(o, p, grads, (float)momentum);
+        momentum_update(o, p, grads);
         if (r->muon_row_norm)
             k->row_normalize(k, grads + p->at, p->rows, p->cols, ROW_EPS);
         if (r->muon_row_norm && r->muon_bf16)
@@ -95,8 +148,9 @@ static void muon(struct optim *o, float *params, float *grads, double lr_scale, 
         const struct piece *p = &o->p.piece[i];
         double shape = p->rows > p->cols ? sqrt((double)p->rows / (double)p->cols) : 1.0;
         if (own_matrix(o, p))
-            k->axpby(k, params + p->at, grads + p->at, p->n, (float)(1.0 - lr * r->muon_wd),
-                     (float)(-lr * shape));
+            blend(o, params + p->at, grads + p->at, p->n,
+                  dial(o, OPTIM_RATE + OPTIM_MUON, 1, -r->muon_wd),
+                  dial(o, OPTIM_RATE + OPTIM_MUON, 0, -shape));
     }
 }
 
@@ -107,13 +161,10 @@ static void round_embed(const struct optim *o, const struct piece *p, float *at)
         o->k->round_bf16(o->k, at, p->n);
 }
 
-static void adamw(struct optim *o, const struct piece *p, float *params, float *grads,
-                  double lr_scale)
+static void adamw(struct optim *o, const struct piece *p, float *params, float *grads)
 {
     const struct recipe *r = &o->m->r;
-    double lr = p->group == OPTIM_EMBED  ? (r->tie_embeddings ? r->tied_embed_lr : r->embed_lr)
-                : p->group == OPTIM_HEAD ? r->head_lr
-                                         : r->scalar_lr;
+    size_t lr = (size_t)OPTIM_RATE + p->group;
     struct kern_adamw a = {
         .p = params + p->at,
         .m = o->mom + p->local,
@@ -121,26 +172,46 @@ static void adamw(struct optim *o, const struct piece *p, float *params, float *
         .g = grads + p->at,
         .n = p->n,
         .step = o->step,
-        .lr = (float)(lr * lr_scale),
+        .lr = (float)o->now[lr],
         .b1 = (float)r->beta1,
         .b2 = (float)r->beta2,
         .eps = (float)r->adam_eps,
         .wd = (float)(p->group == OPTIM_SCALAR ? r->adam_wd : r->embed_wd),
     };
     round_embed(o, p, grads + p->at);
-    o->k->adamw(o->k, &a);
+    if (o->later) {
+        const struct kern_adamw_at at = {o->later + lr, o->later + OPTIM_STEP};
+        o->k->adamw_at(o->k, &a, &at, o->go);
+    } else {
+        o->k->adamw(o->k, &a);
+    }
     round_embed(o, p, params + p->at);
     round_embed(o, p, o->mom + p->local);
     round_embed(o, p, o->var + p->local);
 }
 
-void optim_step(struct optim *o, float *params, float *grads, double lr_scale, double momentum)
+static void all_groups(struct optim *o, float *params, float *grads)
 {
-    o->step++;
-    muon(o, params, grads, lr_scale, momentum);
+    muon(o, params, grads);
     for (size_t i = 0; i < o->p.pieces; i++)
         if (own(o, &o->p.piece[i]) && o->p.piece[i].group != OPTIM_MUON)
-            adamw(o, &o->p.piece[i], params, grads, lr_scale);
+            adamw(o, &o->p.piece[i], params, grads);
+}
+
+void optim_step(struct optim *o, float *params, float *grads, double lr_scale, double momentum)
+{
+    optim_numbers(o, lr_scale, momentum, o->now);
+    o->step++;
+    all_groups(o, params, grads);
+}
+
+void optim_queue(struct optim *o, float *params, float *grads, const double *numbers,
+                 const double *go)
+{
+    o->later = numbers;
+    o->go = go;
+    all_groups(o, params, grads);
+    o->later = o->go = NULL;
 }
 
 void optim_round(const struct optim *o, float *params)
@@ -193,6 +264,13 @@ double optim_clip_factor(double norm, double max_norm)
 {
     double factor = max_norm / (norm + CLIP_EPS);
     return max_norm > 0 && isfinite(norm) && factor < 1.0 ? factor : 1.0;
+}
+
+void optim_judge(struct kern *k, const struct kern_verdict *v)
+{
+    struct kern_verdict with = *v;
+    with.eps = CLIP_EPS;
+    k->verdict(k, &with);
 }
 
 double optim_clip(struct kern *k, float *grads, size_t n, double scale, double max_norm)

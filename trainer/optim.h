@@ -29,6 +29,14 @@
 
 #include "trainer/piece.h"
 
+/* What changes from step to step. Rates are those of the groups of piece.h, times the schedule. */
+enum optim_number {
+    OPTIM_RATE, /* and the OPTIM_GROUPS - 1 behind it */
+    OPTIM_MOMENTUM = OPTIM_RATE + OPTIM_GROUPS,
+    OPTIM_STEP, /* counted from 1 */
+    OPTIM_NUMBERS
+};
+
 struct optim {
     struct kern *k;
     const struct gpt *m;
@@ -37,6 +45,9 @@ struct optim {
     float *mom;   /* [p.floats] Muon's buf, AdamW's first moment */
     float *var;   /* [p.floats] AdamW's second moment; stays zero where Muon rules */
     float **list; /* room for a pointer to every matrix, for Newton-Schulz */
+    double now[OPTIM_NUMBERS];
+    /* While an update is queued whose numbers come later (optim_queue), else NULL. Backend. */
+    const double *later, *go;
 };
 
 /* optim_init - zero state for the parameters of m (which must outlive o) that rank `rank` of
@@ -62,6 +73,20 @@ void optim_round(const struct optim *o, float *params);
  */
 void optim_step(struct optim *o, float *params, float *grads, double lr_scale, double momentum);
 
+/* optim_numbers - those of the next step. */
+void optim_numbers(const struct optim *o, double lr_scale, double momentum,
+                   double out[OPTIM_NUMBERS]);
+
+/*
+ * optim_queue - optim_step whose numbers are read when it runs: for a tape. Where the backend has
+ * blend and adamw_at. o->step stays as it is.
+ *
+ *   numbers  backend memory, [OPTIM_NUMBERS]: as optim_numbers makes them
+ *   go       backend memory: where it is 0 nothing changes but grads
+ */
+void optim_queue(struct optim *o, float *params, float *grads, const double *numbers,
+                 const double *go);
+
 /* muon_orthogonalise - `steps` Newton-Schulz iterations on each of x[0..count), matrices
  * [rows][cols], in place, normalised first; with Muon's coefficients. x must be finite. */
 void muon_orthogonalise(struct kern *k, float *const *x, size_t count, size_t rows, size_t cols,
@@ -70,6 +95,9 @@ void muon_orthogonalise(struct kern *k, float *const *x, size_t count, size_t ro
 /* optim_clip_factor - what gradients of this L2 norm are multiplied with: min(1, max_norm / (norm +
  * 1e-6)); 1 when max_norm is 0 or the norm is not finite. */
 double optim_clip_factor(double norm, double max_norm);
+
+/* optim_judge - kern_verdict with the eps of optim_clip_factor. */
+void optim_judge(struct kern *k, const struct kern_verdict *v);
 
 /* optim_clip - clip grads[n] by their own norm, which is returned, and is `scale` times that of
  * grads. */

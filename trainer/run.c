@@ -76,6 +76,15 @@ enum err_code run_beat(struct train *t, struct err *e)
     return rc;
 }
 
+/* ---- data ---- */
+
+enum err_code run_rewind(struct train *t, struct err *e)
+{
+    bool ahead = t->ahead;
+    t->ahead = false;
+    return ahead ? loader_seek(&t->data.train, &t->ahead_from, e) : ERR_OK;
+}
+
 /* ---- stopping ---- */
 
 bool run_wants_stop(const struct train *t)
@@ -93,8 +102,8 @@ static enum err_code save(struct train *t, struct err *e)
 {
     struct checkpoint c = {.elapsed_ms = run_elapsed(t)};
     char path[OUTPUT_PATH];
-    enum err_code rc = run_agree(t, loader_tell(&t->data.train, &c.pos, e), e);
-    if (rc)
+    enum err_code rc = run_rewind(t, e);
+    if ((rc = run_agree(t, rc ? rc : loader_tell(&t->data.train, &c.pos, e), e)))
         return rc;
     return run_agree(t, checkpoint_write(output_path(&t->out, "checkpoint", path), &t->s, &c, e),
                      e);

@@ -38,6 +38,9 @@ struct train {
     double began_ms;   /* elapsed_ms when this session began */
     size_t began_step;
     double last_loss; /* of the last finished step */
+    /* The tokens of the next step are staged already (step_start); where the data were before. */
+    bool ahead;
+    struct loader_pos ahead_from;
     struct train_result res;
 };
 
@@ -61,6 +64,10 @@ enum err_code run_any(struct train *t, bool mine, bool *any, struct err *e);
  * time up then? */
 enum err_code run_beat(struct train *t, struct err *e);
 bool run_over_cap(const struct train *t);
+
+/* run_rewind - the data are again where the last step left them: before that place is noted, or
+ * something else is read. */
+enum err_code run_rewind(struct train *t, struct err *e);
 
 /* run_wants_stop - did a signal come to this rank? */
 bool run_wants_stop(const struct train *t);

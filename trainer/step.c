@@ -41,6 +41,7 @@ enum err_code step_recur(struct step *s, bool recur, struct err *e)
 {
     if (recur == s->recur)
         return ERR_OK;
+    whole_forget(s);
     graph_free(&s->g); /* before the other one is there: memory for both was never planned */
     return plan_graph(s, recur, e);
 }
@@ -97,7 +98,8 @@ enum err_code step_init(struct step *s, struct kern *k, const struct gpt *m, siz
         (rc = reduce_init(&s->reduce, k, s->c, &s->opt.p, s->grads, m->floats, s->micros,
                           grad_ranks, e)))
         goto fail;
-    if (!(rc = alloc_sums(s, e)) && !(rc = plan_graph(s, schedule_recur(r, 0), e)))
+    if (!(rc = alloc_sums(s, e)) && !(rc = whole_init(s, e)) &&
+        !(rc = plan_graph(s, schedule_recur(r, 0), e)))
         return ERR_OK;
 fail:
     step_free(s);
@@ -106,6 +108,8 @@ fail:
 
 void step_free(struct step *s)
 {
+    if (s->k)
+        whole_free(s);
     graph_free(&s->g);
     reduce_free(&s->reduce);
     spread_free(&s->spread);
@@ -124,16 +128,14 @@ void step_free(struct step *s)
     *s = (struct step){0};
 }
 
-/* The weights that forward and backward see do not change from here on, or do. */
-static void hold(struct step *s, const float *params)
+const float *step_weights(const struct step *s)
 {
-    if (s->k->hold)
-        s->k->hold(s->k, params, params ? s->m->floats : 0);
+    return s->qat ? s->quant : s->params;
 }
 
 void step_set(struct step *s, const float *params)
 {
-    hold(s, NULL);
+    step_hold(s, false);
     s->k->upload(s->k, s->params, params, s->m->floats * sizeof(float));
     optim_round(&s->opt, s->params);
     if (s->ema)
@@ -160,13 +162,21 @@ static void round_weights(struct step *s)
     }
 }
 
+void step_hold(struct step *s, bool yes)
+{
+    if (yes && s->qat)
+        round_weights(s);
+    if (s->k->hold)
+        s->k->hold(s->k, yes ? step_weights(s) : NULL, yes ? s->m->floats : 0);
+}
+
 void step_begin(struct step *s)
 {
-    reduce_begin(&s->reduce);
     s->micro = 0;
-    if (s->qat)
-        round_weights(s);
-    hold(s, s->qat ? s->quant : s->params);
+    if (s->whole.on)
+        return;
+    reduce_begin(&s->reduce);
+    step_hold(s, true);
 }
 
 /* GRAD_CLIP_SCOPE=rank: #1276 clips what a rank has, the mean over its tokens, before it is
@@ -181,7 +191,7 @@ static void clip_group(struct step *s)
                    r->grad_clip_norm);
 }
 
-static bool clips_ranks(const struct step *s)
+bool step_clips_ranks(const struct step *s)
 {
     return s->m->r.grad_clip_norm > 0 && strcmp(s->m->r.grad_clip_scope, "rank") == 0;
 }
@@ -189,13 +199,16 @@ static bool clips_ranks(const struct step *s)
 enum err_code step_micro(struct step *s, const uint16_t *ids, const uint16_t *target, struct err *e)
 {
     double t0 = seconds_now();
-    const float *params = s->qat ? s->quant : s->params;
-    bool leave = s->c->size > 1 && reduce_last(&s->reduce) && !clips_ranks(s);
+    if (s->whole.on) {
+        whole_stage(s, ids, target);
+        return ERR_OK;
+    }
+    bool leave = s->c->size > 1 && reduce_last(&s->reduce) && !step_clips_ranks(s);
     s->g.done = leave ? reduce_done : NULL;
     s->g.done_ctx = &s->reduce;
-    graph_train(&s->g, params, ids, target, s->grads,
+    graph_train(&s->g, step_weights(s), ids, target, s->grads,
                 (float)(1.0 / (double)s->m->r.train_batch_tokens), s->sums + s->micro++);
-    if (clips_ranks(s))
+    if (step_clips_ranks(s))
         clip_group(s);
     reduce_micro(&s->reduce);
     s->seconds[PHASE_FORWARD] += s->g.forward_s;
@@ -335,7 +348,7 @@ static enum err_code update(struct step *s, double lr_scale, double momentum, do
                             struct err *e)
 {
     const struct recipe *r = &s->m->r;
-    double factor = clips_ranks(s) ? 1 : optim_clip_factor(norm, r->grad_clip_norm);
+    double factor = step_clips_ranks(s) ? 1 : optim_clip_factor(norm, r->grad_clip_norm);
     if (factor < 1)
         scale_own(s, factor);
     optim_step(&s->opt, s->params, s->grads, lr_scale, momentum);
@@ -349,12 +362,54 @@ static enum err_code update(struct step *s, double lr_scale, double momentum, do
     return s->k->record ? ERR_OK : s->k->sync(s->k, e); /* the next step's sync */
 }
 
+/* ---- a step as one tape ---- */
+
+bool step_start(struct step *s, double lr_scale, double momentum)
+{
+    if (!s->whole.on)
+        return false;
+    whole_start(s, lr_scale, momentum);
+    return true;
+}
+
+/* Waits for the device: which piece is it whose gradient is not finite? */
+static enum err_code whole_diverged(struct step *s, struct step_stats *st, struct err *e)
+{
+    s->k->download(s->k, s->tell + 1, s->sums, (s->told - 1) * sizeof *s->tell);
+    s->tell[0] = 0;
+    memcpy(s->heard, s->tell, s->told * sizeof *s->tell);
+    size_t bad = conclude(s, st);
+    return diverged(s, st, bad, e);
+}
+
+static enum err_code end_whole(struct step *s, double lr_scale, double momentum, unsigned trouble,
+                               struct step_stats *st, struct err *e)
+{
+    bool go = false;
+    st->trouble = trouble;
+    if (trouble)
+        return ERR_OK;
+    if (!s->whole.started)
+        whole_start(s, lr_scale, momentum);
+    enum err_code rc = whole_end(s, st, &go, e);
+    if (rc) {
+        st->trouble = STEP_FAILED;
+        return rc;
+    }
+    if (!go)
+        return whole_diverged(s, st, e);
+    s->opt.step++;
+    return ERR_OK;
+}
+
 enum err_code step_end(struct step *s, double lr_scale, double momentum, unsigned trouble,
                        struct step_stats *st, struct err *e)
 {
     double t0 = seconds_now();
     *st = (struct step_stats){0};
-    hold(s, NULL);
+    if (s->whole.on)
+        return end_whole(s, lr_scale, momentum, trouble, st, e);
+    step_hold(s, false);
     enum err_code rc = reduce_end(&s->reduce, e), heard;
     if (rc)
         return rc;

@@ -35,6 +35,7 @@
 #include "trainer/optim.h"
 #include "trainer/reduce.h"
 #include "trainer/spread.h"
+#include "trainer/whole.h"
 
 enum { PHASE_FORWARD, PHASE_BACKWARD, PHASE_OPTIMISER, PHASES };
 
@@ -62,6 +63,7 @@ struct step {
     double *sums;             /* backend: losses and squares */
     double *tell, *heard;     /* host, [told], [ranks][told] */
     size_t *seen;             /* host, [ranks], scratch */
+    struct whole whole; /* on: steps are played as one tape, and s->micro counts what is staged */
 };
 
 /* Why a rank has no gradients to give, so that the step must not be taken. */
@@ -89,12 +91,21 @@ void step_set(struct step *s, const float *params);
  * ERR_RESOURCE: no memory; s is then only fit for step_free. */
 enum err_code step_recur(struct step *s, bool recur, struct err *e);
 
-/* step_begin - forget gradients and loss of the previous step; round the weights under late QAT. */
+/* step_begin - forget gradients and loss of the previous step; round the weights under late QAT.
+ * With whole steps (whole.h): only forget what is staged. */
 void step_begin(struct step *s);
 
-/* step_micro - forward and backward of one micro-batch: ids and target are [batch][t], host. */
+/* step_micro - forward and backward of one micro-batch: ids and target are [batch][t], host. With
+ * whole steps they are only staged. */
 enum err_code step_micro(struct step *s, const uint16_t *ids, const uint16_t *target,
                          struct err *e);
+
+/*
+ * step_start - may be called before step_end, with the same lr_scale and momentum, when there is no
+ * trouble. True: the step is on its way, and step_micro may be called for the micro-batches of the
+ * next one, for which step_begin is then not called. False: nothing has happened.
+ */
+bool step_start(struct step *s, double lr_scale, double momentum);
 
 /*
  * step_end - update the weights.
@@ -122,6 +133,13 @@ void step_snapshot(struct step *s);
  */
 enum step_source { STEP_WEIGHTS, STEP_EMA, STEP_SWA };
 enum err_code step_final(struct step *s, enum step_source *from, struct err *e);
+
+/* step_weights - what forward and backward read. step_hold - round them under late QAT and tell the
+ * backend that they do not change from here on; or that they do. step_clips_ranks -
+ * GRAD_CLIP_SCOPE=rank. For whole.c. */
+const float *step_weights(const struct step *s);
+void step_hold(struct step *s, bool yes);
+bool step_clips_ranks(const struct step *s);
 
 /* step_qat_covers - does late QAT round this parameter? */
 bool step_qat_covers(const struct recipe *r, const struct gpt_param *p);

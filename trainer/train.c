@@ -80,6 +80,21 @@ static enum err_code micro_batches(struct train *t, unsigned *trouble, struct er
     return rc;
 }
 
+/* While the device works on a step: the tokens of the next one. If they cannot be had the next step
+ * will say so. */
+static void look_ahead(struct train *t)
+{
+    struct err ignored = {0};
+    unsigned trouble = 0;
+    if (loader_tell(&t->data.train, &t->ahead_from, &ignored))
+        return;
+    t->ahead = true;
+    if ((micro_batches(t, &trouble, &ignored) || trouble)) {
+        step_begin(&t->s);
+        run_rewind(t, &ignored);
+    }
+}
+
 /* A whole step on all ranks. When one of them gave up, *given_up is true, nothing was updated and
  * the data are where they were before. */
 static enum err_code take_step(struct train *t, double lr, double momentum, bool *given_up,
@@ -87,10 +102,15 @@ static enum err_code take_step(struct train *t, double lr, double momentum, bool
 {
     struct loader_pos before;
     unsigned trouble = 0;
-    step_begin(&t->s);
-    enum err_code rc = loader_tell(&t->data.train, &before, e), end;
-    if (!rc)
-        rc = micro_batches(t, &trouble, e);
+    enum err_code rc = ERR_OK, end;
+    if (!t->ahead) {
+        step_begin(&t->s);
+        if (!(rc = loader_tell(&t->data.train, &before, e)))
+            rc = micro_batches(t, &trouble, e);
+    }
+    t->ahead = false;
+    if (!rc && !trouble && step_start(&t->s, lr, momentum))
+        look_ahead(t);
     end = step_end(&t->s, lr, momentum, rc ? STEP_FAILED : trouble, st, e);
     if (!rc)
         rc = end;
@@ -164,6 +184,7 @@ static enum err_code warm_up(struct train *t, struct err *e)
         if (!given_up && (n <= 20 || i % 10 == 0 || i == n))
             log_line(&t->log, "warmup_step:%zu/%zu", i, n);
     }
+    t->ahead = false;
     step_set(&t->s, host);
     memset(t->s.seconds, 0, sizeof t->s.seconds);
     if (!(rc = run_agree(t, loader_seek(&t->data.train, &before, e), e)) && (t->stop || given_up))
@@ -221,7 +242,7 @@ static enum err_code loop(struct train *t, struct err *e)
             if (capped && step < (size_t)r->iterations)
                 log_line(&t->log, "stopping_early: wallclock_cap train_time:%.0fms step:%zu/%lld",
                          run_elapsed(t), step, (long long)r->iterations);
-            return ERR_OK;
+            return run_rewind(t, e);
         }
         if ((rc = one_step(t, e)) || (rc = between_steps(t, e)))
             return rc;

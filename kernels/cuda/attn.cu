@@ -14,7 +14,7 @@
  * Two results of mma side by side are, rounded to bf16, the 16 x 16 left operand of the next
  * product (device.cuh has the places of a matrix that each lane holds).
  */
-#include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/attn_xsa.cuh"
 
 enum { KEYS = 64, ROWS = 64, WARPS = 4, THREADS = WARPS * CUDA_WARP, PAD = 8 };
 
@@ -148,18 +148,27 @@ static __device__ inline void store_rows(float *y, bool half, size_t first, size
         }
 }
 
+static __device__ inline size_t stride_v(const kern_attn &a)
+{
+    return HALVES ? v_row(a) : a.kv_heads * a.head_dim;
+}
+
 static const float LOG2E = 1.44269504f;
 
 /* ---- forward: a block of the grid has ROWS queries of one head; long ones first ---- */
 
-template <int DIM> __global__ static void __launch_bounds__(THREADS) fwd_kernel(const kern_attn a)
+/* XSA: as kern_attn_xsa says. The block's last keys are at its own positions then, so their values
+ * lie in shared memory. */
+template <int DIM, bool XSA> static __device__ inline void attend(const kern_attn &a, float *along)
 {
+    static_assert(ROWS == KEYS, "the last tile of values is the queries' own");
     CUDA_DYNAMIC_SHARED(bf16, tiles);
     constexpr int LD = DIM + PAD;
     bf16 *tq = tiles, *tk = tq + ROWS * LD, *tv = tk + KEYS * LD;
     size_t j0 = (gridDim.x - 1 - blockIdx.x) * (size_t)ROWS, h = blockIdx.y, b = blockIdx.z;
     size_t stride = a.heads * a.head_dim, kv_stride = a.kv_heads * a.head_dim;
     size_t kv = b * a.tk * kv_stride + h / (a.heads / a.kv_heads) * a.head_dim;
+    size_t v_stride = stride_v(a), v = kv + b * a.tk * (v_stride - kv_stride);
     size_t head = b * a.tq * stride + h * a.head_dim;
     int lane = threadIdx.x % CUDA_WARP, row = threadIdx.x / CUDA_WARP * 16;
     float o[DIM / 8][4] = {}, m[2] = {-INFINITY, -INFINITY}, l[2] = {0, 0};
@@ -170,7 +179,7 @@ template <int DIM> __global__ static void __launch_bounds__(THREADS) fwd_kernel(
         float s[KEYS / 8][4];
         __syncthreads();
         load_tile<DIM, KEYS>(tk, a.k, a.half, kv, kv_stride, key, a.tk, a.head_dim);
-        load_tile<DIM, KEYS>(tv, a.v, a.half, kv, kv_stride, key, a.tk, a.head_dim);
+        load_tile<DIM, KEYS>(tv, a.v, a.half, v, v_stride, key, a.tk, a.head_dim);
         __syncthreads();
         product_nt<DIM, KEYS>(s, tq, row, tk);
         float top[2] = {-INFINITY, -INFINITY}, fade[2], sum[2] = {0, 0};
@@ -206,13 +215,39 @@ template <int DIM> __global__ static void __launch_bounds__(THREADS) fwd_kernel(
                 o[n][i] *= fade[i / 2];
         product_acc<DIM, KEYS>(o, s, tv);
     }
-    store_rows<DIM>(a.o, a.half_o, head, stride, j0 + row, a.tq, a.head_dim, o, 1.0f / l[0],
-                    1.0f / l[1], false);
+    float by[2] = {1.0f / l[0], 1.0f / l[1]};
+    if (XSA) {
+        float part[2];
+        xsa_leave<DIM / 8>(o, by, part, [=](int i, int n) {
+            const bf16 *at = tv + (row + lane / 4 + i * 8) * LD + n * 8 + lane % 4 * 2;
+            const __nv_bfloat162 v = *(const __nv_bfloat162 *)at;
+            return make_float2(__low2float(v), __high2float(v));
+        });
+        for (int i = 0; lane % 4 == 0 && i < 2; i++) {
+            size_t r = j0 + row + lane / 4 + i * 8;
+            if (r < a.tq)
+                along[(b * a.tq + r) * a.heads + h] = part[i];
+        }
+        by[0] = by[1] = 1;
+    }
+    store_rows<DIM>(a.o, a.half_o, head, stride, j0 + row, a.tq, a.head_dim, o, by[0], by[1],
+                    false);
     for (int i = 0; a.lse && lane % 4 == 0 && i < 2; i++) {
         size_t r = j0 + row + lane / 4 + i * 8;
         if (r < a.tq)
             a.lse[(b * a.heads + h) * a.tq + r] = (m[i] + log2f(l[i])) / LOG2E;
     }
+}
+
+template <int DIM> __global__ static void __launch_bounds__(THREADS) fwd_kernel(const kern_attn a)
+{
+    attend<DIM, false>(a, nullptr);
+}
+
+template <int DIM>
+__global__ static void __launch_bounds__(THREADS) exclusive_kernel(const kern_attn a, float *along)
+{
+    attend<DIM, true>(a, along);
 }
 
 /* ---- backward ---- */
@@ -252,11 +287,12 @@ __global__ static void __launch_bounds__(THREADS) dkv_kernel(const kern_attn a, 
     size_t key = blockIdx.x * (size_t)KEYS, g = blockIdx.y, b = blockIdx.z;
     size_t stride = a.heads * a.head_dim, kv_stride = a.kv_heads * a.head_dim;
     size_t kv = b * a.tk * kv_stride + g * a.head_dim, group = a.heads / a.kv_heads;
+    size_t v_stride = stride_v(a), v = kv + b * a.tk * (v_stride - kv_stride);
     int lane = threadIdx.x % CUDA_WARP, row = threadIdx.x / CUDA_WARP * 16;
     float dk[DIM / 8][4] = {}, dv[DIM / 8][4] = {};
     const float scale = a.scale * LOG2E;
     load_tile<DIM, KEYS>(tk, a.k, a.half, kv, kv_stride, key, a.tk, a.head_dim);
-    load_tile<DIM, KEYS>(tv, a.v, a.half, kv, kv_stride, key, a.tk, a.head_dim);
+    load_tile<DIM, KEYS>(tv, a.v, a.half, v, v_stride, key, a.tk, a.head_dim);
     size_t first = key > a.q0 ? (key - a.q0) / QB * QB : 0; /* earlier queries see none of them */
     for (size_t h = g * group; h < (g + 1) * group; h++) {
         size_t head = b * a.tq * stride + h * a.head_dim, per = (b * a.heads + h) * a.tq;
@@ -287,8 +323,10 @@ __global__ static void __launch_bounds__(THREADS) dkv_kernel(const kern_attn a, 
         }
     }
     store_rows<DIM>(a.dk, a.half_dqk, kv, kv_stride, key + row, a.tk, a.head_dim, dk, 1, 1, false);
-    store_rows<DIM>(a.dv, a.half_dv, kv, kv_stride, key + row, a.tk, a.head_dim, dv, 1, 1,
-                    a.add_dv);
+    /* Said in another way than v_stride, which would take registers all the time. */
+    size_t wider = a.joined ? stride + kv_stride : 0;
+    store_rows<DIM>(a.dv, a.half_dv, kv + b * a.tk * wider, kv_stride + wider, key + row, a.tk,
+                    a.head_dim, dv, 1, 1, a.add_dv);
 }
 
 /* dq of ROWS queries of a head, keys ascending. */
@@ -301,6 +339,7 @@ __global__ static void __launch_bounds__(THREADS) dq_kernel(const kern_attn a, c
     size_t j0 = (gridDim.x - 1 - blockIdx.x) * (size_t)ROWS, h = blockIdx.y, b = blockIdx.z;
     size_t stride = a.heads * a.head_dim, kv_stride = a.kv_heads * a.head_dim;
     size_t kv = b * a.tk * kv_stride + h / (a.heads / a.kv_heads) * a.head_dim;
+    size_t v_stride = stride_v(a), v = kv + b * a.tk * (v_stride - kv_stride);
     size_t head = b * a.tq * stride + h * a.head_dim, per = (b * a.heads + h) * a.tq;
     int lane = threadIdx.x % CUDA_WARP, row = threadIdx.x / CUDA_WARP * 16;
     float dq[DIM / 8][4] = {}, lse[2], d[2];
@@ -317,7 +356,7 @@ __global__ static void __launch_bounds__(THREADS) dq_kernel(const kern_attn a, c
         float s[KEYS / 8][4], t[KEYS / 8][4];
         __syncthreads();
         load_tile<DIM, KEYS>(tk, a.k, a.half, kv, kv_stride, key, a.tk, a.head_dim);
-        load_tile<DIM, KEYS>(tv, a.v, a.half, kv, kv_stride, key, a.tk, a.head_dim);
+        load_tile<DIM, KEYS>(tv, a.v, a.half, v, v_stride, key, a.tk, a.head_dim);
         __syncthreads();
         product_nt<DIM, KEYS>(s, tq, row, tk);
         product_nt<DIM, KEYS>(t, tg, row, tv);
@@ -351,33 +390,44 @@ static bool with_shared(struct cuda *c, Kernel kernel, size_t bytes, const char 
         what);
 }
 
-template <int DIM> static void fwd(struct cuda *c, const struct kern_attn *a)
+/* along: s of kern_attn_xsa, or NULL for attention alone. */
+template <int DIM> static void fwd(struct cuda *c, const struct kern_attn *a, float *along)
 {
     size_t shared = tile_bytes(ROWS + 2 * KEYS, DIM);
     dim3 grid(cuda_blocks(a->tq, ROWS), (unsigned)a->heads, (unsigned)a->batch);
-    if (!with_shared(c, fwd_kernel<DIM>, shared, "attn_fwd"))
-        return;
-    CUDA_LAUNCH(fwd_kernel<DIM>, grid, THREADS, shared, c->stream, *a);
+    if constexpr (HALVES)
+        if (along && with_shared(c, exclusive_kernel<DIM>, shared, "attn_xsa_fwd"))
+            CUDA_LAUNCH(exclusive_kernel<DIM>, grid, THREADS, shared, c->stream, *a, along);
+    if (!along && with_shared(c, fwd_kernel<DIM>, shared, "attn_fwd"))
+        CUDA_LAUNCH(fwd_kernel<DIM>, grid, THREADS, shared, c->stream, *a);
     cuda_launched(c, "attn_fwd");
 }
 
-template <int DIM, int QB> static void bwd(struct cuda *c, const struct kern_attn *a)
+/* With `f`, which is a's, XSA is behind attention. */
+template <int DIM, int QB>
+static void bwd(struct cuda *c, struct kern_attn a, const struct kern_attn_xsa *f)
 {
     size_t shared_kv = tile_bytes(2 * KEYS + 2 * QB, DIM);
-    size_t shared_q = tile_bytes(2 * ROWS + 2 * KEYS, DIM), units = a->batch * a->tq * a->heads;
-    dim3 grid_kv(cuda_blocks(a->tk, KEYS), (unsigned)a->kv_heads, (unsigned)a->batch);
-    dim3 grid_q(cuda_blocks(a->tq, ROWS), (unsigned)a->heads, (unsigned)a->batch);
+    size_t shared_q = tile_bytes(2 * ROWS + 2 * KEYS, DIM), units = a.batch * a.tq * a.heads;
+    dim3 grid_kv(cuda_blocks(a.tk, KEYS), (unsigned)a.kv_heads, (unsigned)a.batch);
+    dim3 grid_q(cuda_blocks(a.tq, ROWS), (unsigned)a.heads, (unsigned)a.batch);
     if (!with_shared(c, dkv_kernel<DIM, QB>, shared_kv, "attn_bwd") ||
         !with_shared(c, dq_kernel<DIM>, shared_q, "attn_bwd"))
         return;
     float *dot = cuda_temp<float>(c, units, "attn_bwd");
     if (!dot)
         return;
-    CUDA_LAUNCH(dot_kernel, cuda_blocks(units, 8), 8 * CUDA_WARP, 0, c->stream, *a, dot);
+    if (f) {
+        cuda_attn_xsa_part(c, f, dot, 0);
+        a.do_ = (const float *)f->do_;
+        a.add_dv = true;
+    } else {
+        CUDA_LAUNCH(dot_kernel, cuda_blocks(units, 8), 8 * CUDA_WARP, 0, c->stream, a, dot);
+        cuda_launched(c, "attn_bwd");
+    }
+    CUDA_LAUNCH((dkv_kernel<DIM, QB>), grid_kv, THREADS, shared_kv, c->stream, a, dot);
     cuda_launched(c, "attn_bwd");
-    CUDA_LAUNCH((dkv_kernel<DIM, QB>), grid_kv, THREADS, shared_kv, c->stream, *a, dot);
-    cuda_launched(c, "attn_bwd");
-    CUDA_LAUNCH(dq_kernel<DIM>, grid_q, THREADS, shared_q, c->stream, *a, dot);
+    CUDA_LAUNCH(dq_kernel<DIM>, grid_q, THREADS, shared_q, c->stream, a, dot);
     cuda_launched(c, "attn_bwd");
     cuda_done(c, dot);
 }
@@ -398,11 +448,11 @@ static void attn_fwd(struct kern *k, const struct kern_attn *a)
     if (!fits(c, a))
         return;
     if (cuda_attn90_takes(c, a))
-        cuda_attn90_fwd(c, a);
+        cuda_attn90_fwd(c, a, NULL);
     else if (a->head_dim <= 64)
-        fwd<64>(c, a);
+        fwd<64>(c, a, NULL);
     else
-        fwd<128>(c, a);
+        fwd<128>(c, a, NULL);
 }
 
 static void attn_bwd(struct kern *k, const struct kern_attn *a)
@@ -411,15 +461,45 @@ static void attn_bwd(struct kern *k, const struct kern_attn *a)
     if (!fits(c, a))
         return;
     if (cuda_attn90_takes(c, a))
-        cuda_attn90_bwd(c, a);
+        cuda_attn90_bwd(c, a, NULL);
     else if (a->head_dim <= 64)
-        bwd<64, 64>(c, a);
+        bwd<64, 64>(c, *a, NULL);
     else
-        bwd<128, 32>(c, a);
+        bwd<128, 32>(c, *a, NULL);
+}
+
+static void attn_xsa_fwd(struct kern *k, const struct kern_attn_xsa *f)
+{
+    struct cuda *c = cuda_of(k);
+    const struct kern_attn *a = &f->attn;
+    if (!fits(c, a))
+        return;
+    if (cuda_attn90_takes(c, a))
+        cuda_attn90_fwd(c, a, f->s);
+    else if (a->head_dim <= 64)
+        fwd<64>(c, a, f->s);
+    else
+        fwd<128>(c, a, f->s);
+}
+
+static void attn_xsa_bwd(struct kern *k, const struct kern_attn_xsa *f)
+{
+    struct cuda *c = cuda_of(k);
+    const struct kern_attn *a = &f->attn;
+    if (!fits(c, a))
+        return;
+    if (cuda_attn90_takes(c, a))
+        cuda_attn90_bwd(c, a, f);
+    else if (a->head_dim <= 64)
+        bwd<64, 64>(c, *a, f);
+    else
+        bwd<128, 32>(c, *a, f);
 }
 
 void cuda_fill_attn(struct kern *k)
 {
     k->attn_fwd = attn_fwd;
     k->attn_bwd = attn_bwd;
+    k->attn_xsa_fwd = attn_xsa_fwd;
+    k->attn_xsa_bwd = attn_xsa_bwd;
 }

@@ -23,6 +23,7 @@
  * are bf16; q, k, v that are not half values are converted first.
  */
 #include "kernels/cuda/attn90.cuh"
+#include "kernels/cuda/attn_xsa.cuh"
 
 enum { VALUES = 3 /* tiles of v in shared memory; of k there are 2 */ };
 
@@ -99,6 +100,9 @@ static __device__ inline void fwd_step(float o[8][4], float s[8][4], const unsig
 }
 #endif
 
+/* XSA: as kern_attn_xsa says. A warpgroup's last keys are at its own positions then, and the tile
+ * of their values is still in shared memory: behind it comes at most one more. */
+template <bool XSA>
 __global__ static void __launch_bounds__(THREADS, 2)
     fwd_kernel(const struct kern_attn a, const struct operands x)
 {
@@ -109,9 +113,9 @@ __global__ static void __launch_bounds__(THREADS, 2)
     const struct block block = block_of(a.tq, a.heads, a.batch, CHUNK);
     int j0 = (block.turns - 1 - block.turn) * ROWS, h = block.head, b = block.batch;
     int tq_end = (int)a.tq, tk_end = (int)a.tk, q0 = (int)a.q0, mine_j = j0 + at.group * TILE;
-    size_t stride = a.heads * DIM, kv_stride = a.kv_heads * DIM;
+    size_t stride = a.heads * DIM, kv_stride = a.kv_heads * DIM, v_stride = v_row(a);
     const int head = b * (int)(a.tq * a.heads) + h, pair = b * (int)a.heads + h;
-    const size_t kv = b * a.tk * kv_stride + h / x.group * DIM;
+    const size_t of_kv = h / x.group * DIM, kv = b * a.tk * kv_stride + of_kv;
     const struct sight see =
         sight_of(q0 + mine_j, mine_j < tq_end, q0 + (j0 + ROWS < tq_end ? j0 + ROWS : tq_end));
     const float scale = a.scale * LOG2E;
@@ -128,7 +132,7 @@ __global__ static void __launch_bounds__(THREADS, 2)
     const wgmma_tile k = wgmma_of(tk), v = wgmma_of(tv);
     struct source from_q = source_of(x.q + (size_t)head * DIM, stride, j0, tq_end);
     struct source from_k = source_of(x.k + kv, kv_stride, 0, tk_end);
-    struct source from_v = source_of(x.v + kv, kv_stride, 0, tk_end);
+    struct source from_v = source_of(x.v + b * a.tk * v_stride + of_kv, v_stride, 0, tk_end);
     copy_rows<ROWS>(tq, &from_q);
     copy_rows<TILE>(tk, &from_k);
     copy_commit();
@@ -184,12 +188,24 @@ __global__ static void __launch_bounds__(THREADS, 2)
         return;
     r.l[0] = quad_sum(r.l[0]);
     r.l[1] = quad_sum(r.l[1]);
+    float by[2] = {1 / r.l[0], 1 / r.l[1]}, part[2];
+    if (XSA) {
+        const bf16 *own = tv + SIZE * ((see.mine - 1) % VALUES) + at.col;
+        xsa_leave<8>(o, by, part, [=](int i, int n) {
+            return pair_at(own, wgmma_place(at.row + 8 * i, n), true);
+        });
+        by[0] = by[1] = 1;
+    }
     store({a.o, (size_t)head * DIM, stride, tq_end, a.half_o, false}, mine_j + at.row, at.col, o,
-          1 / r.l[0], 1 / r.l[1]);
+          by[0], by[1]);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         int row = mine_j + at.row + 8 * i;
-        if (a.lse && at.col == 0 && row < tq_end)
+        if (at.col || row >= tq_end)
+            continue;
+        if (XSA)
+            x.along[head + row * a.heads] = part[i];
+        if (a.lse)
             a.lse[pair * a.tq + row] = (fmaf(r.m[i], scale, log2f(r.l[i]))) * (1 / LOG2E);
     }
 #endif
@@ -237,12 +253,14 @@ bool attn90_operands(struct cuda *c, const struct kern_attn *a, struct operands 
     return true;
 }
 
-void cuda_attn90_fwd(struct cuda *c, const struct kern_attn *a)
+void cuda_attn90_fwd(struct cuda *c, const struct kern_attn *a, float *along)
 {
     struct operands x;
     bf16 *temp;
     if (!attn90_operands(c, a, &x, &temp, "attn_fwd"))
         return;
-    launch(c, fwd_kernel, a->tq, a->heads, shared_bytes(GROUPS + 2 + VALUES, 0), a, &x, "attn_fwd");
+    x.along = along;
+    launch(c, along ? fwd_kernel<true> : fwd_kernel<false>, a->tq, a->heads,
+           shared_bytes(GROUPS + 2 + VALUES, 0), a, &x, "attn_fwd");
     cuda_done(c, temp);
 }

@@ -24,8 +24,9 @@ static const float LOG2E = 1.44269504f;
 struct operands {
     const bf16 *q, *k, *v, *g;
     const float *stat;
-    int tiles; /* of 64 queries */
-    int group; /* heads per KV head */
+    float *along; /* s of kern_attn_xsa */
+    int tiles;    /* of 64 queries */
+    int group;    /* heads per KV head */
 };
 
 /* Numbers side by side, floats or half values. */

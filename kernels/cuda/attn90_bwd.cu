@@ -147,6 +147,7 @@ __global__ static void __launch_bounds__(THREADS, 1)
     int key = block.turn * ROWS, head = block.head * x.group, b = block.batch;
     int tk_end = (int)a.tk, q0 = (int)a.q0, mine = key + at.group * TILE;
     size_t kv_stride = a.kv_heads * DIM, kv = b * a.tk * kv_stride + block.head * DIM;
+    size_t v_stride = v_row(a), at_v = b * a.tk * v_stride + block.head * DIM;
     /* Tiles of queries before `first` see none of the keys. */
     const int first = key > q0 ? (key - q0) / TILE : 0;
     const int rounds = x.tiles > first ? (x.tiles - first) * x.group : 0;
@@ -154,7 +155,7 @@ __global__ static void __launch_bounds__(THREADS, 1)
     float dk[8][4], dv[8][4], s[8][4], t[8][4];
     unsigned k[4][4], v[4][4], p[4][4], ds[4][4];
     struct source from_k = source_of(x.k + kv, kv_stride, key, tk_end);
-    struct source from_v = source_of(x.v + kv, kv_stride, key, tk_end);
+    struct source from_v = source_of(x.v + at_v, v_stride, key, tk_end);
     struct queries next = queries_of(a, x, b, head, first);
     copy_rows<ROWS>(tk, &from_k);
     copy_rows<ROWS>(tv, &from_v);
@@ -203,7 +204,7 @@ __global__ static void __launch_bounds__(THREADS, 1)
     wgmma_done(dv);
     store({a.dk, kv, kv_stride, tk_end, a.half_dqk, false}, mine + at.row, at.col, dk, a.scale,
           a.scale);
-    store({a.dv, kv, kv_stride, tk_end, a.half_dv, a.add_dv}, mine + at.row, at.col, dv, 1, 1);
+    store({a.dv, at_v, v_stride, tk_end, a.half_dv, a.add_dv}, mine + at.row, at.col, dv, 1, 1);
 #endif
 }
 
@@ -255,9 +256,9 @@ __global__ static void __launch_bounds__(THREADS, 2)
     const struct block block = block_of(a.tq, a.heads, a.batch, CHUNK);
     int j0 = (block.turns - 1 - block.turn) * ROWS, h = block.head, b = block.batch;
     int tq_end = (int)a.tq, tk_end = (int)a.tk, q0 = (int)a.q0, mine_j = j0 + at.group * TILE;
-    size_t stride = a.heads * DIM, kv_stride = a.kv_heads * DIM;
+    size_t stride = a.heads * DIM, kv_stride = a.kv_heads * DIM, v_stride = v_row(a);
     const size_t head = b * a.tq * stride + h * DIM;
-    const size_t kv = b * a.tk * kv_stride + h / x.group * DIM;
+    const size_t of_kv = h / x.group * DIM, kv = b * a.tk * kv_stride + of_kv;
     const struct sight see =
         sight_of(q0 + mine_j, mine_j < tq_end, q0 + (j0 + ROWS < tq_end ? j0 + ROWS : tq_end));
     const float scale = a.scale * LOG2E;
@@ -268,7 +269,7 @@ __global__ static void __launch_bounds__(THREADS, 2)
     struct source from_q = source_of(x.q + head, stride, j0, tq_end);
     struct source from_g = source_of(x.g + head, stride, j0, tq_end);
     struct source from_k = source_of(x.k + kv, kv_stride, 0, tk_end);
-    struct source from_v = source_of(x.v + kv, kv_stride, 0, tk_end);
+    struct source from_v = source_of(x.v + b * a.tk * v_stride + of_kv, v_stride, 0, tk_end);
     copy_rows<ROWS>(tq, &from_q);
     copy_rows<ROWS>(tg, &from_g);
     copy_rows<TILE>(tk, &from_k);
@@ -302,8 +303,9 @@ __global__ static void __launch_bounds__(THREADS, 2)
 #endif
 }
 
-void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a)
+void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a, const struct kern_attn_xsa *f)
 {
+    struct kern_attn mine = *a;
     struct operands x;
     bf16 *temp, *g = NULL;
     float *stat = NULL;
@@ -311,14 +313,21 @@ void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a)
     if (attn90_operands(c, a, &x, &temp, "attn_bwd") &&
         (g = cuda_temp<bf16>(c, a->half_o ? 0 : a->batch * a->tq * a->heads * DIM, "attn_bwd")) &&
         (stat = cuda_temp<float>(c, queries * 2, "attn_bwd"))) {
-        x.g = a->half_o ? (const bf16 *)a->do_ : g;
         x.stat = stat;
-        CUDA_LAUNCH(prepare_kernel, cuda_blocks(queries, THREADS / 16), THREADS, 0, c->stream, *a,
-                    g, stat, x.tiles);
-        cuda_launched(c, "attn_bwd");
-        launch(c, dkv_kernel, a->tk, a->kv_heads, shared_bytes(2 * GROUPS + 2 * AHEAD, AHEAD), a,
-               &x, "attn_bwd");
-        launch(c, dq_kernel, a->tq, a->heads, shared_bytes(2 * GROUPS + 4, 0), a, &x, "attn_bwd");
+        if (f) {
+            cuda_attn_xsa_part(c, f, stat, (size_t)x.tiles);
+            x.g = (const bf16 *)f->do_;
+            mine.add_dv = true;
+        } else {
+            x.g = a->half_o ? (const bf16 *)a->do_ : g;
+            CUDA_LAUNCH(prepare_kernel, cuda_blocks(queries, THREADS / 16), THREADS, 0, c->stream,
+                        *a, g, stat, x.tiles);
+            cuda_launched(c, "attn_bwd");
+        }
+        launch(c, dkv_kernel, a->tk, a->kv_heads, shared_bytes(2 * GROUPS + 2 * AHEAD, AHEAD),
+               &mine, &x, "attn_bwd");
+        launch(c, dq_kernel, a->tq, a->heads, shared_bytes(2 * GROUPS + 4, 0), &mine, &x,
+               "attn_bwd");
     }
     cuda_done(c, stat);
     cuda_done(c, g);

@@ -15,25 +15,38 @@ enum { BATCH = 2, LEN = 150, HEADS = 2, KV_HEADS = 1, DIM = 64 };
 enum { QUERIES = BATCH * LEN * HEADS * DIM, KEYS = BATCH * LEN * KV_HEADS * DIM };
 enum { ROWS = BATCH * LEN * HEADS };
 
-/* Inputs one behind the other, then results: o, dq, dk, dv, lse. */
+/* Inputs one behind the other, then the same as half values and room for what the backward with XSA
+ * makes on its way, then results: of attention alone, from floats, and with XSA behind it, from
+ * half values. Half values have the room of floats. */
 enum { IN_Q = 0, IN_K = IN_Q + QUERIES, IN_V = IN_K + KEYS, IN_DO = IN_V + KEYS };
 enum { INPUTS = IN_DO + QUERIES };
-enum {
-    OUT_O = INPUTS,
-    OUT_DQ = OUT_O + QUERIES,
-    OUT_DK = OUT_DQ + QUERIES,
-    OUT_DV = OUT_DK + KEYS
-};
-enum { OUT_LSE = OUT_DV + KEYS, FLOATS = OUT_LSE + ROWS };
-static const int results[] = {OUT_O, OUT_DQ, OUT_DK, OUT_DV, OUT_LSE, FLOATS};
+enum { HALVES = INPUTS, DO = HALVES + INPUTS, OUT_O = DO + QUERIES };
+enum { OUT_DQ = OUT_O + QUERIES, OUT_DK = OUT_DQ + QUERIES, OUT_DV = OUT_DK + KEYS };
+enum { OUT_LSE = OUT_DV + KEYS, OUT_Y = OUT_LSE + ROWS, XSA_DQ = OUT_Y + QUERIES };
+enum { XSA_DK = XSA_DQ + QUERIES, XSA_DV = XSA_DK + KEYS, XSA_LSE = XSA_DV + KEYS };
+enum { OUT_S = XSA_LSE + ROWS, FLOATS = OUT_S + ROWS };
+static const int results[] = {OUT_O,  OUT_DQ, OUT_DK, OUT_DV,  OUT_LSE, OUT_Y,
+                              XSA_DQ, XSA_DK, XSA_DV, XSA_LSE, OUT_S,   FLOATS};
 
 /* Both round the same operands to bf16 and add in fp32, in different order; weights and their
  * gradients are rounded to 8 bits at different places. */
 static const double NOISE = 1e-2;
 
-static void attend(struct kern *k, float *x)
+static struct kern_attn sizes(void)
 {
     struct kern_attn a = {};
+    a.batch = BATCH;
+    a.tq = a.tk = LEN;
+    a.heads = HEADS;
+    a.kv_heads = KV_HEADS;
+    a.head_dim = DIM;
+    a.scale = 0.25f;
+    return a;
+}
+
+static void attend(struct kern *k, float *x)
+{
+    struct kern_attn a = sizes();
     a.q = x + IN_Q;
     a.k = x + IN_K;
     a.v = x + IN_V;
@@ -43,14 +56,41 @@ static void attend(struct kern *k, float *x)
     a.dk = x + OUT_DK;
     a.dv = x + OUT_DV;
     a.lse = x + OUT_LSE;
-    a.batch = BATCH;
-    a.tq = a.tk = LEN;
-    a.heads = HEADS;
-    a.kv_heads = KV_HEADS;
-    a.head_dim = DIM;
-    a.scale = 0.25f;
     k->attn_fwd(k, &a);
     k->attn_bwd(k, &a);
+}
+
+static void attend_xsa(struct kern *k, float *x)
+{
+    struct kern_attn_xsa f = {};
+    bf16 *in = (bf16 *)(x + HALVES);
+    cuda_to_bf16(cuda_of(k), in, x, INPUTS);
+    f.attn = sizes();
+    f.attn.half = f.attn.half_o = true;
+    f.attn.q = (const float *)(in + IN_Q);
+    f.attn.k = (const float *)(in + IN_K);
+    f.attn.v = (const float *)(in + IN_V);
+    f.attn.do_ = (const float *)(in + IN_DO);
+    f.attn.o = x + OUT_Y;
+    f.attn.dq = x + XSA_DQ;
+    f.attn.dk = x + XSA_DK;
+    f.attn.dv = x + XSA_DV;
+    f.attn.lse = x + XSA_LSE;
+    f.s = x + OUT_S;
+    f.do_ = x + DO;
+    k->attn_xsa_fwd(k, &f);
+    k->attn_xsa_bwd(k, &f);
+}
+
+/* n half values to floats, in place. */
+static void widen(float *x, int n)
+{
+    while (n--) {
+        uint16_t half;
+        memcpy(&half, (const char *)x + n * sizeof half, sizeof half);
+        const uint32_t word = (uint32_t)half << 16;
+        memcpy(&x[n], &word, sizeof word);
+    }
 }
 
 /* Of one result, |x - y| / |y|. NaN when there is one. */
@@ -84,7 +124,9 @@ static bool agree(struct kern *k)
         k->upload(k, x, host, INPUTS * sizeof *x);
         k->upload(k, x + INPUTS, host + FLOATS + INPUTS, (FLOATS - INPUTS) * sizeof *x);
         attend(k, x);
+        attend_xsa(k, x);
         k->download(k, y, x, FLOATS * sizeof *x);
+        widen(y + OUT_Y, QUERIES);
     }
     good = true;
     for (int i = 0; i + 1 < (int)(sizeof results / sizeof results[0]); i++) {

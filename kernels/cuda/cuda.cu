@@ -7,7 +7,7 @@
 
 bool cuda_ok(struct cuda *c, cudaError_t status, const char *what)
 {
-    if (status == cudaSuccess)
+    if (cuda_tried(status))
         return true;
     err_set(&c->failed, ERR_RESOURCE, "CUDA device %d: %s: %s", c->device, what,
             cudaGetErrorString(status));
@@ -46,7 +46,7 @@ static void *cuda_alloc(struct kern *k, size_t bytes)
 {
     struct cuda *c = cuda_of(k);
     void *p = NULL;
-    if (cudaMallocAsync(&p, bytes ? bytes : 1, c->stream) != cudaSuccess)
+    if (!cuda_tried(cudaMallocAsync(&p, bytes ? bytes : 1, c->stream)))
         return NULL;
     cuda_ok(c, cudaMemsetAsync(p, 0, bytes, c->stream), "alloc");
     return p;
@@ -127,6 +127,8 @@ static enum err_code open_device(struct kern *k, struct cuda *c, struct err *e)
     cudaError_t status = cudaGetDeviceCount(&count);
     if (status != cudaSuccess)
         return err_set(e, ERR_RESOURCE, "CUDA: %s", cudaGetErrorString(status));
+    if (count == 1)
+        c->device = 0; /* each process of a job has been given one card to see */
     if (c->device >= count)
         return err_set(e, ERR_RESOURCE, "CUDA device %d: there are %d", c->device, count);
     if ((status = cudaSetDevice(c->device)) != cudaSuccess ||
@@ -193,10 +195,13 @@ extern "C" enum err_code kern_cuda(struct kern **out, int device, struct err *e)
 #ifndef RUNNER
     cuda_fill_queue(k);
     cuda_fill_train(k);
+    cuda_fill_update(k);
     cuda_fill_combine(k);
     cuda_fill_heads(k);
     if (cuda_attn90_open(k))
         strcat((char *)(uintptr_t)k->name, ", attention by wgmma");
+    if (!c->lt)
+        strcat((char *)(uintptr_t)k->name, ", no cuBLASLt");
 #endif
     *out = k;
     return ERR_OK;

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/product.h"
 extern "C" {
 #include "kernels/kernels.h"
 }
@@ -67,6 +68,13 @@ template <typename T> static inline T *cuda_temp(struct cuda *c, size_t n, const
     return (T *)cuda_temp_bytes(c, n * sizeof(T), what);
 }
 
+/* Did a call work for which there is another way? CUDA keeps an error until it is asked for, so one
+ * that is not to be reported is taken away here: the next cuda_launched would find it. */
+static inline bool cuda_tried(cudaError_t status)
+{
+    return status == cudaSuccess || ((void)cudaGetLastError(), false);
+}
+
 /* After a launch: was it taken? */
 static inline void cuda_launched(struct cuda *c, const char *what)
 {
@@ -94,9 +102,32 @@ void cuda_colsum(struct cuda *c, float *out, const float *x, size_t rows, size_t
 /* y[n] = x[n] as bf16, to nearest even. */
 void cuda_to_bf16(struct cuda *c, bf16 *y, const float *x, size_t n);
 
-/* The n weights at w as bf16, on a multiple of 256 bytes, when they are held (kernels.h); else
- * NULL. */
-const bf16 *cuda_held(struct cuda *c, const float *w, size_t n);
+/* Weights as bf16, on a multiple of 256 bytes, when they are held (kernels.h); else NULL. They may
+ * be of several matrices, whose bf16 forms then lie one behind the other. */
+enum { CUDA_PARTS = 3 };
+struct cuda_span {
+    const float *w;
+    size_t n;
+};
+struct cuda_weights {
+    struct cuda_span
+        of[CUDA_PARTS]; /* n is 0 behind the last one; in all but that a multiple of 8 */
+};
+const bf16 *cuda_held_all(struct cuda *c, const struct cuda_weights *w);
+static inline const bf16 *cuda_held(struct cuda *c, const float *w, size_t n)
+{
+    const struct cuda_weights one = {{{w, n}}};
+    return cuda_held_all(c, &one);
+}
+
+/* Rounds them to y, on a multiple of 8 bytes. */
+void cuda_round(struct cuda *c, bf16 *y, const struct cuda_weights *w);
+size_t cuda_count(const struct cuda_weights *w); /* numbers of all */
+
+/* A list of n pointers in device memory, which stays there: the next call with the same pointers
+ * returns the same list. NULL, and a failure recorded, without memory, or when a list would have to
+ * be made while a tape is recorded. */
+float *const *cuda_list(struct kern *k, float *const *x, size_t n);
 
 /*
  * cuda_matmul - c[batch][m][n] = alpha * op(a) op(b) + beta * d, all row-major and dense, fp32
@@ -129,12 +160,16 @@ void cuda_matmul_onto(struct cuda *c, const struct cuda_matmul *a);
  * of attention are given the same small task, and it is used when they agree. KERN_ATTN in the
  * environment chooses instead: mma for attn.cu, wgmma for attn90.cu (without the comparison).
  * cuda_attn90_takes - whether it is used for these sizes and addresses; then cuda_attn90_fwd and
- * cuda_attn90_bwd do what kern_attn says.
+ * cuda_attn90_bwd do what kern_attn says or, with `along` (its s) and f (whose attn a is), what
+ * kern_attn_xsa says.
  */
 bool cuda_attn90_open(struct kern *k);
 bool cuda_attn90_takes(const struct cuda *c, const struct kern_attn *a);
-void cuda_attn90_fwd(struct cuda *c, const struct kern_attn *a);
-void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a);
+void cuda_attn90_fwd(struct cuda *c, const struct kern_attn *a, float *along);
+void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a, const struct kern_attn_xsa *f);
+
+/* The first pass of the backward of kern_attn_xsa: do_, its part of dv, and stat (attn_xsa.cu). */
+void cuda_attn_xsa_part(struct cuda *c, const struct kern_attn_xsa *f, float *stat, size_t tiles);
 
 enum err_code lt_open(struct lt **out, struct err *e);
 void lt_close(struct lt *lt);
@@ -153,6 +188,7 @@ void cuda_fill_slot(struct kern *k);
 void cuda_fill_optim(struct kern *k);
 void cuda_fill_queue(struct kern *k);
 void cuda_fill_train(struct kern *k);
+void cuda_fill_update(struct kern *k);
 void cuda_fill_combine(struct kern *k);
 void cuda_fill_heads(struct kern *k);
 
@@ -187,6 +223,44 @@ static __device__ inline float quad_sum(float x)
 {
     x += __shfl_xor_sync(0xffffffffu, x, 1);
     return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+/* 1 - b^n by squaring, in double, as on the CPU. */
+static __host__ __device__ inline double cuda_bias(double b, size_t n)
+{
+    double r = 1;
+    for (; n; n /= 2, b *= b)
+        if (n % 2)
+            r *= b;
+#ifdef __CUDA_ARCH__
+    return __dsub_rn(1, r); /* and no fused multiply-add with the last product */
+#else
+    return 1 - r;
+#endif
+}
+
+static __host__ __device__ inline struct cuda_adam cuda_adam(const struct kern_adamw *a, float lr,
+                                                             size_t step)
+{
+    struct cuda_adam r = {lr, (float)(lr / cuda_bias(a->b1, step)),
+                          (float)sqrt(cuda_bias(a->b2, step))};
+    return r;
+}
+
+static __device__ inline void cuda_adamw(const struct kern_adamw *a, size_t i,
+                                         const struct cuda_adam *r)
+{
+    float g = a->g[i], m = fmaf(1 - a->b1, g, a->b1 * a->m[i]);
+    float v = fmaf((1 - a->b2) * g, g, a->b2 * a->v[i]);
+    a->m[i] = m;
+    a->v[i] = v;
+    a->p[i] = a->p[i] * (1 - r->lr * a->wd) - r->step * (m / (sqrtf(v) / r->root + a->eps));
+}
+
+/* Numbers from one row of v, and of dv, to the next, of a kern_attn or kern_xsa. */
+template <typename Args> static __device__ inline size_t v_row(const Args &a)
+{
+    return (a.kv_heads + (a.joined ? a.heads + a.kv_heads : 0)) * a.head_dim;
 }
 
 /* Two numbers as bf16 in a register, x in the lower half. */

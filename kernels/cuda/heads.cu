@@ -1,6 +1,6 @@
 /*
- * heads.cu - heads in a step of training: QK norm with RoPE, and XSA, of half values (kernels.h).
- * The formulas are those of rows.cu, which has what scoring needs and every shape.
+ * heads.cu - heads in a step of training: QK norm with RoPE, of half values (kernels.h). The
+ * formulas are those of rows.cu, which has what scoring needs and every shape.
  *
  * Bound by memory: a lane has 8 numbers of a head (16 bytes), each is read once.
  */
@@ -21,6 +21,7 @@ static __device__ inline float lanes_sum(float x, unsigned lanes)
 /* 32 bits where there are divisions, which would take longer than the memory otherwise. */
 struct qk_lane {
     size_t at, angle;      /* this lane's first number, its first angle */
+    unsigned from;         /* its first number of x and dx, in eights */
     unsigned unit, head;   /* the head among all, in its row */
     unsigned i;            /* column in the head */
     unsigned lanes, other; /* of a head; the lane with the other half of the turned pairs */
@@ -39,6 +40,7 @@ static __device__ inline struct qk_lane qk_find(const struct kern_qk &a)
     p.at = (size_t)thread * EIGHT;
     row = p.unit / (unsigned)a.heads;
     p.head = p.unit - row * (unsigned)a.heads;
+    p.from = a.row ? row * (a.row / EIGHT) + thread - row * (unsigned)a.heads * p.lanes : thread;
     p.there = row < a.rows;
     p.sign = p.i < half ? 1.0f : p.i < 2 * half ? -1.0f : 0.0f;
     p.other = p.i < half ? lane + half / EIGHT : p.i < 2 * half ? lane - half / EIGHT : lane;
@@ -70,7 +72,7 @@ __global__ static void __launch_bounds__(THREADS) qk_kernel(const struct kern_qk
     some<EIGHT> x = {};
     float ss = 0;
     if (p.there)
-        x = get<EIGHT>((const bf16 *)a.x, p.at);
+        x = get<EIGHT>((const bf16 *)a.x, (size_t)p.from * EIGHT);
 #pragma unroll
     for (int i = 0; i < EIGHT; i++)
         ss = fmaf(x.v[i], x.v[i], ss);
@@ -86,7 +88,7 @@ __global__ static void __launch_bounds__(THREADS) qk_kernel(const struct kern_qk
     for (int i = 0; i < EIGHT; i++)
         x.v[i] *= gain;
     put((bf16 *)a.y, p.at, x);
-    if (p.i == 0)
+    if (p.i == 0 && a.rstd)
         a.rstd[p.unit] = rstd;
 }
 
@@ -105,13 +107,14 @@ static void qk_half(struct kern *k, const struct kern_qk *a)
 }
 
 /* e = R^T dy, s = sum of e*u, dx = gain*rstd * (e - u*(s/head_dim)); s[rows][heads] is dgain's. */
-__global__ static void __launch_bounds__(THREADS) qk_bwd_kernel(const struct kern_qk a, float *sums)
+__global__ static void __launch_bounds__(THREADS, 5)
+    qk_bwd_kernel(const struct kern_qk a, float *sums)
 {
     struct qk_lane p = qk_find(a);
     some<EIGHT> u = {}, e = {};
     float rstd = 0, s = 0;
     if (p.there) {
-        u = get<EIGHT>((const bf16 *)a.x, p.at);
+        u = get<EIGHT>((const bf16 *)a.x, (size_t)p.from * EIGHT);
         e = get<EIGHT>((const bf16 *)a.dy, p.at);
         rstd = a.rstd[p.unit];
     }
@@ -128,7 +131,7 @@ __global__ static void __launch_bounds__(THREADS) qk_bwd_kernel(const struct ker
 #pragma unroll
     for (int i = 0; i < EIGHT; i++)
         e.v[i] = g * fmaf(coef, u.v[i], e.v[i]);
-    put((bf16 *)a.dx, p.at, e);
+    put((bf16 *)a.dx, (size_t)p.from * EIGHT, e);
     if (p.i == 0 && sums)
         sums[p.unit] = s;
 }
@@ -147,91 +150,9 @@ static void qk_bwd_half(struct kern *k, const struct kern_qk *a)
     cuda_done(c, sums);
 }
 
-/* ---- XSA: a KV head of a row, and the heads that belong to it, by head_dim / 8 lanes ---- */
-
-#define XSA_MIN 1e-24f
-
-static __device__ inline float dot(const some<EIGHT> &x, const some<EIGHT> &y, unsigned lanes)
-{
-    float s = 0;
-#pragma unroll
-    for (int i = 0; i < EIGHT; i++)
-        s = fmaf(x.v[i], y.v[i], s);
-    return lanes_sum(s, lanes);
-}
-
-/* BWD: dv and do; else y. All lanes of a warp stay to the end, for the sums. */
-template <bool BWD>
-__global__ static void __launch_bounds__(THREADS) xsa_kernel(const struct kern_xsa a)
-{
-    unsigned lanes = (unsigned)a.head_dim / EIGHT;
-    size_t group = (unsigned)a.heads / (unsigned)a.kv_heads, i = threadIdx.x % lanes * EIGHT;
-    size_t unit = (blockIdx.x * THREADS + threadIdx.x) >> (__ffs((int)lanes) - 1);
-    bool there = unit < a.rows * a.kv_heads;
-    some<EIGHT> v = {}, o = {}, dy = {}, dv = {}, r;
-    if (there) {
-        v = get<EIGHT>((const bf16 *)a.v, unit * a.head_dim + i);
-        if (BWD && a.add)
-            dv = a.dv16 ? get<EIGHT>((const bf16 *)a.dv, unit * a.head_dim + i)
-                        : get<EIGHT>(a.dv, unit * a.head_dim + i);
-    }
-    float ss = dot(v, v, lanes), inverse = 1.0f / (ss < XSA_MIN ? XSA_MIN : ss);
-    float length = ss < XSA_MIN ? 0.0f : 2.0f;
-    for (size_t h = unit * group; h < (unit + 1) * group; h++) {
-        if (there)
-            o = get<EIGHT>((const bf16 *)a.o, h * a.head_dim + i);
-        float co = dot(o, v, lanes) * inverse;
-        if (!BWD) {
-#pragma unroll
-            for (int j = 0; j < EIGHT; j++)
-                r.v[j] = fmaf(-co, v.v[j], o.v[j]);
-            if (there)
-                put((bf16 *)a.y, h * a.head_dim + i, r);
-            continue;
-        }
-        if (there)
-            dy = get<EIGHT>((const bf16 *)a.dy, h * a.head_dim + i);
-        float cdy = dot(dy, v, lanes) * inverse;
-#pragma unroll
-        for (int j = 0; j < EIGHT; j++) {
-            float d = fmaf(-co, dy.v[j], fmaf(-cdy, o.v[j], dv.v[j]));
-            dv.v[j] = fmaf(length * co * cdy, v.v[j], d);
-            r.v[j] = fmaf(-cdy, v.v[j], dy.v[j]);
-        }
-        if (there)
-            put((bf16 *)a.do_, h * a.head_dim + i, r);
-    }
-    if (BWD && there)
-        put(a.dv, a.dv16, unit * a.head_dim + i, dv);
-}
-
-static unsigned xsa_grid(const struct kern_xsa *a)
-{
-    return cuda_blocks(a->rows * a->kv_heads * (a->head_dim / EIGHT), THREADS);
-}
-
-static void xsa_half(struct kern *k, const struct kern_xsa *a)
-{
-    struct cuda *c = cuda_of(k);
-    if (a->rows == 0)
-        return;
-    CUDA_LAUNCH(xsa_kernel<false>, xsa_grid(a), THREADS, 0, c->stream, *a);
-    cuda_launched(c, "xsa_half");
-}
-
-static void xsa_bwd_half(struct kern *k, const struct kern_xsa *a)
-{
-    struct cuda *c = cuda_of(k);
-    if (a->rows == 0)
-        return;
-    CUDA_LAUNCH(xsa_kernel<true>, xsa_grid(a), THREADS, 0, c->stream, *a);
-    cuda_launched(c, "xsa_bwd_half");
-}
-
 void cuda_fill_heads(struct kern *k)
 {
     k->qk_half = qk_half;
     k->qk_bwd_half = qk_bwd_half;
-    k->xsa_half = xsa_half;
-    k->xsa_bwd_half = xsa_bwd_half;
+    k->joins = true;
 }

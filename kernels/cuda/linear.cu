@@ -3,7 +3,8 @@
  *
  * cuBLASLt is opened at run time: a program built with this backend starts on machines without CUDA
  * too, and starts fast (the library has hundreds of megabytes). Where it is not there, the
- * project's own products stand in (matmul.cu).
+ * project's own products stand in (matmul.cu). It is never unloaded: libraries of CUDA leave
+ * threads and functions for the end of the program behind.
  *
  * cuBLASLt thinks in columns. A row-major matrix [r][c] is its c x r matrix with leading dimension
  * c, so C = op(A) op(B) is asked for as C^T = op(B)^T op(A)^T: operands swapped, sizes swapped, and
@@ -57,12 +58,13 @@ struct lt {
 enum err_code lt_open(struct lt **out, struct err *e)
 {
     struct lt *lt = (struct lt *)calloc(1, sizeof *lt);
-    static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"};
+    static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so",
+                                        "/usr/local/cuda/lib64/libcublasLt.so"};
     *out = lt;
     if (!lt)
         return err_nomem(e, "cuBLASLt", sizeof *lt);
     for (size_t i = 0; !lt->library && i < sizeof names / sizeof names[0]; i++)
-        lt->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+        lt->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!lt->library) { /* matmul.cu does what it would have done */
         *out = NULL;
         free(lt);
@@ -133,6 +135,9 @@ static bool choose(const struct lt *lt, struct kind *d, const struct cuda_matmul
     cublasLtMatmulPreference_t want = NULL;
     cublasLtMatmulHeuristicResult_t found;
     size_t workspace = WORKSPACE;
+    /* Where a sum is split, its parts are fp32 too: fp32 sums are promised. */
+    uint32_t parts = a->out == CUDA_BF16 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE
+                                         : CUBLASLT_REDUCTION_SCHEME_MASK;
     uint32_t at[4] = {alignment(a->b), alignment(a->a), alignment(a->d ? a->d : a->c),
                       alignment(a->c)};
     int n = 0;
@@ -140,6 +145,8 @@ static bool choose(const struct lt *lt, struct kind *d, const struct cuda_matmul
         !lt->cublasLtMatmulPreferenceCreate_(&want) &&
         !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                    &workspace, sizeof workspace) &&
+        !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                                   &parts, sizeof parts) &&
         !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
                                                    &at[0], sizeof at[0]) &&
         !lt->cublasLtMatmulPreferenceSetAttribute_(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -205,11 +212,9 @@ void cuda_matmul(struct cuda *c, const struct cuda_matmul *a)
         d = &lt->kind[lt->kinds];
         memset(d, 0, sizeof *d);
         d->key = *a;
-        if (!describe(lt, d, a)) {
+        if (!describe(lt, d, a)) { /* no algorithm, or none while a tape is recorded */
             kind_free(lt, d);
-            err_set(&c->failed, ERR_RESOURCE,
-                    "CUDA device %d: no cuBLASLt algorithm for a product %zu x %zu x %zu",
-                    c->device, a->m, a->k, a->n);
+            cuda_matmul_own(c, a);
             return;
         }
         lt->kinds++;

@@ -5,34 +5,19 @@
 
 enum { THREADS = 256, SUM_BLOCKS = 1024 };
 
-/* b^n by squaring, in double, as on the CPU. */
-static double power(double b, size_t n)
-{
-    double r = 1;
-    for (; n; n /= 2, b *= b)
-        if (n % 2)
-            r *= b;
-    return r;
-}
-
-__global__ static void adamw_kernel(const struct kern_adamw a, float step, float root)
+__global__ static void adamw_kernel(const struct kern_adamw a, const struct cuda_adam r)
 {
     for (size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x; i < a.n;
          i += (size_t)gridDim.x * THREADS) {
-        float g = a.g[i], m = fmaf(1 - a.b1, g, a.b1 * a.m[i]);
-        float v = fmaf((1 - a.b2) * g, g, a.b2 * a.v[i]);
-        a.m[i] = m;
-        a.v[i] = v;
-        a.p[i] = a.p[i] * (1 - a.lr * a.wd) - step * (m / (sqrtf(v) / root + a.eps));
+        cuda_adamw(&a, i, &r);
     }
 }
 
 static void adamw(struct kern *k, const struct kern_adamw *a)
 {
     struct cuda *c = cuda_of(k);
-    float step = (float)(a->lr / (1 - power(a->b1, a->step)));
-    float root = (float)sqrt(1 - power(a->b2, a->step));
-    CUDA_LAUNCH(adamw_kernel, cuda_grid(a->n, THREADS), THREADS, 0, c->stream, *a, step, root);
+    CUDA_LAUNCH(adamw_kernel, cuda_grid(a->n, THREADS), THREADS, 0, c->stream, *a,
+                cuda_adam(a, a->lr, a->step));
     cuda_launched(c, "adamw");
 }
 
@@ -161,20 +146,16 @@ static void newton_schulz(struct kern *k, const struct kern_ns *a)
     size_t n = a->rows * a->cols, small = a->rows < a->cols ? a->rows : a->cols;
     if (n == 0 || a->count == 0)
         return;
-    bf16 *x = cuda_temp<bf16>(c, 2 * a->count * (n + small * small), "newton_schulz");
-    float **at = x ? cuda_temp<float *>(c, a->count, "newton_schulz") : NULL;
-    if (!at) {
-        cuda_done(c, x);
+    float *const *at = cuda_list(k, a->x, a->count);
+    bf16 *x = at ? cuda_temp<bf16>(c, 2 * a->count * (n + small * small), "newton_schulz") : NULL;
+    if (!x)
         return;
-    }
     bf16 *y = x + a->count * n, *gram = y + a->count * n;
-    k->upload(k, at, a->x, a->count * sizeof *a->x);
     CUDA_LAUNCH(ns_begin_kernel, (unsigned)a->count, 1024, 0, c->stream, x, at, n, a->eps);
     ns_steps(c, a, x, y, gram, gram + a->count * small * small);
     dim3 grid(cuda_blocks(n, 8 * THREADS), (unsigned)a->count);
     CUDA_LAUNCH(ns_end_kernel, grid, THREADS, 0, c->stream, at, a->steps % 2 ? y : x, n);
     cuda_launched(c, "newton_schulz");
-    cuda_done(c, at);
     cuda_done(c, x);
 }
 

@@ -1,6 +1,7 @@
 /*
- * product.h - what a launch of the project's own matrix products (matmul.cu) is told. Plain C: the
- * runner of a submission launches them through the driver, without the CUDA runtime.
+ * product.h - what a launch of the project's own matrix products (matmul.cu), and of AdamW, is told
+ * beside what kernels.h has. Plain C: the runner of a submission launches them through the driver,
+ * without the CUDA runtime.
  */
 #ifndef KERNELS_CUDA_PRODUCT_H
 #define KERNELS_CUDA_PRODUCT_H
@@ -22,6 +23,12 @@ struct cuda_product {
     size_t m, n, k;
     float alpha, beta, below;
     bool act;
+};
+
+/* The numbers of an AdamW step that all elements share: lr; lr / (1 - b1^step); sqrt(1 - b2^step).
+ * The same bits on host and device. */
+struct cuda_adam {
+    float lr, step, root;
 };
 
 /* The tile of c that a block of the grid computes, and its threads. The grid is

@@ -4,8 +4,8 @@
  *
  * Uploads. From ordinary memory cudaMemcpyAsync may wait until the device gets there. So bytes are
  * copied into a ring of SLOTS pieces of page-locked memory and go from there; an event behind each
- * piece says when it may be written again. The host waits only when it is a whole ring ahead: with
- * 98,304 tokens in a micro-batch that is seven of them.
+ * piece says when it may be written again. The host waits only when it is a whole ring ahead: two
+ * million tokens with their targets, or two thirds of that with rows of a bigram table.
  *
  * Tapes are CUDA graphs, captured from the stream. A captured kernel keeps its arguments, so every
  * address in it must stay: weights, activations and gradients do, and temporary memory then comes
@@ -18,37 +18,41 @@
 #include "kernels/cuda/cuda.cuh"
 
 enum {
-    SLOTS = 4,
+    SLOTS = 8,
     SLOT_BYTES = 1 << 20,
     MATRICES = 512 /* that are remembered; the records have 81 */
 };
 
-/* Floats that were given to hold; w is NULL when there are none. */
-struct span {
-    const float *w;
-    size_t n;
+/* A matrix, or several, and their bf16 form. */
+struct matrix {
+    struct cuda_weights w;
+    bf16 *w16;
 };
 
-/* A matrix and its bf16 form. */
-struct matrix {
-    struct span of;
-    bf16 *w16;
+/* Pointers, here and on the device. */
+struct list {
+    struct list *next;
+    float **at; /* device */
+    size_t n;
+    float *x[];
 };
 
 struct kern_tape {
     cudaGraphExec_t exec;
-    struct span held; /* when it was recorded */
+    struct cuda_span held; /* before it was recorded */
 };
 
 struct queue {
     char *ring; /* page-locked, [SLOTS][SLOT_BYTES] */
     cudaEvent_t copied[SLOTS];
-    size_t slot, used; /* the piece that is being filled, and how far */
-    struct span held;
+    size_t slot, used;     /* the piece that is being filled, and how far */
+    struct cuda_span held; /* what was given to hold; w is NULL when nothing is */
     struct matrix matrix[MATRICES];
     size_t matrices, tapes;
+    struct list *lists;
     bool recording;
-    bool broken; /* a recording failed: the same would happen again */
+    struct cuda_span began; /* what was held then */
+    bool broken;            /* a recording failed: the same would happen again */
 };
 
 enum err_code queue_open(struct queue **out, struct err *e)
@@ -74,6 +78,11 @@ void queue_close(struct queue *q)
         cudaFreeHost(q->ring);
     for (size_t i = 0; i < q->matrices; i++)
         cudaFree(q->matrix[i].w16);
+    for (struct list *l = q->lists, *next; l; l = next) {
+        next = l->next;
+        cudaFree(l->at);
+        free(l);
+    }
     free(q);
 }
 
@@ -113,27 +122,55 @@ static void copy(struct kern *k, void *dst, const void *src, size_t bytes)
 
 /* ---- weights in bf16 ---- */
 
-static bool within(const struct span *held, const float *w, size_t n)
+static bool within(const struct cuda_span *held, const struct cuda_weights *w)
 {
-    return held->w && w >= held->w && w + n <= held->w + held->n;
+    bool in = held->w;
+    for (int i = 0; i < CUDA_PARTS; i++)
+        in = in && (w->of[i].n == 0 ||
+                    (w->of[i].w >= held->w && w->of[i].w + w->of[i].n <= held->w + held->n));
+    return in;
+}
+
+static bool same(const struct cuda_weights *x, const struct cuda_weights *y)
+{
+    bool is = true;
+    for (int i = 0; i < CUDA_PARTS; i++)
+        is = is && x->of[i].n == y->of[i].n && x->of[i].w == y->of[i].w;
+    return is;
+}
+
+size_t cuda_count(const struct cuda_weights *w)
+{
+    size_t n = 0;
+    for (int i = 0; i < CUDA_PARTS; i++)
+        n += w->of[i].n;
+    return n;
+}
+
+void cuda_round(struct cuda *c, bf16 *y, const struct cuda_weights *w)
+{
+    for (int i = 0; i < CUDA_PARTS && w->of[i].n; i++) {
+        cuda_to_bf16(c, y, w->of[i].w, w->of[i].n);
+        y += w->of[i].n;
+    }
 }
 
 /* Matrices are found out when they are first used, and rounded with every hold from then on. They
  * have places of their own, because in the block they lie on no multiple of 16 bytes. */
-const bf16 *cuda_held(struct cuda *c, const float *w, size_t n)
+const bf16 *cuda_held_all(struct cuda *c, const struct cuda_weights *w)
 {
     struct queue *q = c->queue;
     void *p = NULL;
-    if (!within(&q->held, w, n))
+    if (!within(&q->held, w))
         return NULL;
     for (size_t i = 0; i < q->matrices; i++)
-        if (q->matrix[i].of.w == w && q->matrix[i].of.n == n)
+        if (same(&q->matrix[i].w, w))
             return q->matrix[i].w16;
     if (q->recording || q->matrices == MATRICES ||
-        cudaMallocAsync(&p, n * sizeof(bf16), c->stream) != cudaSuccess)
+        !cuda_tried(cudaMallocAsync(&p, cuda_count(w) * sizeof(bf16), c->stream)))
         return NULL; /* the product rounds for itself */
-    q->matrix[q->matrices++] = (struct matrix){{w, n}, (bf16 *)p};
-    cuda_to_bf16(c, (bf16 *)p, w, n);
+    q->matrix[q->matrices++] = (struct matrix){*w, (bf16 *)p};
+    cuda_round(c, (bf16 *)p, w);
     return (bf16 *)p;
 }
 
@@ -141,10 +178,40 @@ static void hold(struct kern *k, const float *w, size_t n)
 {
     struct cuda *c = cuda_of(k);
     struct queue *q = c->queue;
-    q->held = (struct span){w, n};
+    q->held = (struct cuda_span){w, n};
     for (size_t i = 0; i < q->matrices; i++)
-        if (within(&q->held, q->matrix[i].of.w, q->matrix[i].of.n))
-            cuda_to_bf16(c, q->matrix[i].w16, q->matrix[i].of.w, q->matrix[i].of.n);
+        if (within(&q->held, &q->matrix[i].w))
+            cuda_round(c, q->matrix[i].w16, &q->matrix[i].w);
+}
+
+/* ---- lists of pointers ---- */
+
+float *const *cuda_list(struct kern *k, float *const *x, size_t n)
+{
+    struct cuda *c = cuda_of(k);
+    struct queue *q = c->queue;
+    for (const struct list *l = q->lists; l; l = l->next)
+        if (l->n == n && !memcmp(l->x, x, n * sizeof *x))
+            return l->at;
+    if (q->recording) {
+        cuda_ok(c, cudaErrorStreamCaptureUnsupported, "list of pointers");
+        return NULL;
+    }
+    struct list *l = (struct list *)malloc(sizeof *l + n * sizeof *x);
+    void *at = NULL;
+    if (!l || !cuda_ok(c, cudaMallocAsync(&at, n * sizeof *x, c->stream), "list of pointers")) {
+        if (!l)
+            cuda_ok(c, cudaErrorMemoryAllocation, "list of pointers");
+        free(l);
+        return NULL;
+    }
+    l->next = q->lists;
+    l->at = (float **)at;
+    l->n = n;
+    memcpy(l->x, x, n * sizeof *x);
+    q->lists = l;
+    k->upload(k, at, x, n * sizeof *x);
+    return l->at;
 }
 
 /* ---- tapes ---- */
@@ -160,7 +227,7 @@ static bool room_fits(struct cuda *c)
     if (r->base)
         cuda_ok(c, cudaFreeAsync(r->base, c->stream), "temporary memory");
     void *p = NULL;
-    bool there = cudaMallocAsync(&p, r->most, c->stream) == cudaSuccess;
+    bool there = cuda_tried(cudaMallocAsync(&p, r->most, c->stream));
     r->base = there ? (char *)p : NULL;
     r->size = there ? r->most : 0;
     return there;
@@ -173,8 +240,9 @@ static bool record(struct kern *k)
     if (c->queue->broken || c->failed.code != ERR_OK || !room_fits(c))
         return false;
     c->queue->recording =
-        cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeRelaxed) == cudaSuccess;
+        cuda_tried(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeRelaxed));
     c->queue->broken = !c->queue->recording;
+    c->queue->began = c->queue->held;
     return c->queue->recording;
 }
 
@@ -190,7 +258,7 @@ static struct kern_tape *recorded(struct kern *k)
     if (graph)
         cudaGraphDestroy(graph);
     if (ok) {
-        t->held = c->queue->held;
+        t->held = c->queue->began;
         c->queue->tapes++;
         return t;
     }
@@ -206,7 +274,7 @@ static struct kern_tape *recorded(struct kern *k)
 static bool play(struct kern *k, const struct kern_tape *tape)
 {
     struct cuda *c = cuda_of(k);
-    const struct span *held = &c->queue->held;
+    const struct cuda_span *held = &c->queue->held;
     if (tape->held.w != held->w || tape->held.n != held->n)
         return false;
     cuda_ok(c, cudaGraphLaunch(tape->exec, c->stream), "play");

@@ -85,12 +85,50 @@ struct operand {
 
 static struct operand rounded(struct cuda *c, const void *x, size_t n, bool half)
 {
-    const bf16 *there = half ? (const bf16 *)x : cuda_held(c, (const float *)x, n);
+    const bf16 *there = half ? (const bf16 *)x : NULL;
     bf16 *temp = there ? NULL : cuda_temp<bf16>(c, n, "linear layer");
     if (temp)
         cuda_to_bf16(c, temp, (const float *)x, n);
     struct operand o = {there ? there : temp, temp};
     return o;
+}
+
+/* A layer's weights; those of three matrices as one. */
+static struct operand weights(struct cuda *c, const struct kern_linear *a)
+{
+    size_t k = a->part[0].n_out, v = a->part[1].n_out;
+    const struct cuda_weights w = {{{a->w, (a->n_out - k - v) * a->n_in},
+                                    {a->part[0].w, k * a->n_in},
+                                    {a->part[1].w, v * a->n_in}}};
+    const bf16 *there = cuda_held_all(c, &w);
+    bf16 *temp = there ? NULL : cuda_temp<bf16>(c, cuda_count(&w), "linear layer");
+    if (temp)
+        cuda_round(c, temp, &w);
+    struct operand o = {there ? there : temp, temp};
+    return o;
+}
+
+/* dw += dy^T x, and to three matrices what is theirs. */
+static void add_to_weights(struct kern *k, const struct kern_linear *a, struct cuda_matmul p)
+{
+    struct cuda *c = cuda_of(k);
+    size_t at = a->n_out - a->part[0].n_out - a->part[1].n_out;
+    if (at == a->n_out) {
+        cuda_matmul_onto(c, &p);
+        return;
+    }
+    float *all = cuda_temp<float>(c, a->n_out * a->n_in, "linear layer");
+    if (!all)
+        return;
+    p.c = all;
+    p.beta = 0;
+    cuda_matmul(c, &p);
+    k->add(k, a->dw, all, at * a->n_in);
+    for (int i = 0; i < 2; i++) {
+        k->add(k, a->part[i].dw, all + at * a->n_in, a->part[i].n_out * a->n_in);
+        at += a->part[i].n_out;
+    }
+    cuda_done(c, all);
 }
 
 static void linear_train(struct kern *k, const struct kern_linear *a)
@@ -103,10 +141,10 @@ static void linear_train(struct kern *k, const struct kern_linear *a)
     }
     size_t n = a->rows * a->n_out;
     struct operand x = rounded(c, a->x, a->rows * a->n_in, a->x16);
-    struct operand w = rounded(c, a->w, a->n_out * a->n_in, false);
+    struct operand w = weights(c, a);
     const struct cuda_matmul p = {CUDA_BF16, a->y16 ? CUDA_BF16 : CUDA_F32,
                                   x.p,       w.p,
-                                  NULL,      a->act ? a->f : a->y,
+                                  NULL,      a->act && a->f ? a->f : a->y,
                                   1,         a->rows,
                                   a->n_out,  a->n_in,
                                   false,     true,
@@ -115,7 +153,7 @@ static void linear_train(struct kern *k, const struct kern_linear *a)
         cuda_matmul(c, &p);
         if (a->act) {
             CUDA_LAUNCH(act_kernel, cuda_grid(n / 8 + 1, THREADS), THREADS, 0, c->stream,
-                        (bf16 *)a->y, (const bf16 *)a->f, n, 2 * a->slope * a->slope);
+                        (bf16 *)a->y, (const bf16 *)p.c, n, 2 * a->slope * a->slope);
             cuda_launched(c, "linear layer");
         }
     }
@@ -148,7 +186,7 @@ static void linear_bwd(struct kern *k, const struct kern_linear *a)
     struct cuda *c = cuda_of(k);
     struct operand dy = gradient(c, a);
     struct operand x = rounded(c, a->x, a->rows * a->n_in, a->x16);
-    struct operand w = rounded(c, a->w, a->n_out * a->n_in, false);
+    struct operand w = weights(c, a);
     const struct cuda_matmul dw = {CUDA_BF16, CUDA_F32, dy.p,    x.p,  NULL,  a->dw, 1,
                                    a->n_out,  a->n_in,  a->rows, true, false, 1.0f,  1.0f};
     const struct cuda_matmul dx = {CUDA_BF16, a->dx16 ? CUDA_BF16 : CUDA_F32,
@@ -159,7 +197,7 @@ static void linear_bwd(struct kern *k, const struct kern_linear *a)
                                    false,     false,
                                    1.0f,      a->add ? 1.0f : 0.0f};
     if (dy.p && x.p && w.p) {
-        cuda_matmul_onto(c, &dw);
+        add_to_weights(k, a, dw);
         cuda_matmul(c, &dx);
     }
     cuda_done(c, dy.temp);

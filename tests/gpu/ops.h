@@ -63,8 +63,11 @@ void ops_products(struct ops *o, bool small);
 void ops_attention(struct ops *o, bool small);
 void ops_loss(struct ops *o, bool small);
 void ops_optimiser(struct ops *o, bool small);
+void ops_updates(struct ops *o, bool small);
 void ops_halves(struct ops *o, bool small);
 void ops_stream(struct ops *o, bool small);
+void ops_xsa(struct ops *o, bool small);
+void ops_qkv(struct ops *o, bool small);
 void ops_step(struct ops *o);
 
 #define F(array)   ((float *)(array).p[s])

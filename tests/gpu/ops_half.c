@@ -17,11 +17,6 @@ static struct arr output(struct ops *o, size_t n, bool half)
     return half ? ops_half_output(o, n) : ops_output(o, n);
 }
 
-static double off(struct arr a, double otherwise)
-{
-    return a.half ? ROUNDED : otherwise;
-}
-
 /* ---- heads ---- */
 
 static void qk(struct ops *o, size_t batch, size_t t, size_t heads, size_t dim, size_t rope)
@@ -60,37 +55,6 @@ static void qk(struct ops *o, size_t batch, size_t t, size_t heads, size_t dim, 
     ops_check(o, "dx", dx, ROUNDED);
     ops_check(o, "dgain", dgain, SUMS);
     ops_check(o, "plain", plain, ROUNDED);
-}
-
-static void xsa(struct ops *o, size_t rows, size_t heads, size_t kv, size_t dim, bool dv16)
-{
-    size_t n = rows * heads * dim, nv = rows * kv * dim;
-    struct arr x = input(o, n, 1, true), v = input(o, nv, 1, true);
-    struct arr y = output(o, n, true), dy = input(o, n, 1, true);
-    struct arr dx = output(o, n, true), dv = output(o, nv, dv16);
-    struct arr more = input(o, nv, 1, dv16);
-    BOTH(o, {
-        struct kern_xsa a = {.y = F(y),
-                             .o = F(x),
-                             .v = F(v),
-                             .rows = rows,
-                             .heads = heads,
-                             .kv_heads = kv,
-                             .head_dim = dim,
-                             .dy = F(dy),
-                             .do_ = F(dx),
-                             .dv = F(dv),
-                             .dv16 = dv16};
-        (s == TESTED ? k->xsa_half : k->xsa_fwd)(k, &a);
-        (s == TESTED ? k->xsa_bwd_half : k->xsa_bwd)(k, &a);
-        a.add = true;
-        a.dv = F(more);
-        (s == TESTED ? k->xsa_bwd_half : k->xsa_bwd)(k, &a);
-    })
-    ops_check(o, "y", y, ROUNDED);
-    ops_check(o, "do", dx, ROUNDED);
-    ops_check(o, "dv", dv, off(dv, NEAR));
-    ops_check(o, "dv+", more, off(more, NEAR));
 }
 
 static void attention(struct ops *o, size_t t, size_t q0, size_t heads, size_t kv, size_t dim,
@@ -195,10 +159,6 @@ void ops_halves(struct ops *o, bool small)
     qk(o, 1, 37, 3, 8, 0);
     ops_case(o, "half: qk, heads of 128, all turned");
     qk(o, 2, 50, 4, 128, 128);
-    ops_case(o, "half: xsa, 8 heads on 4");
-    xsa(o, small ? 67 : 5003, 8, 4, 64, true);
-    ops_case(o, "half: xsa, 3 heads on 1, dv in fp32");
-    xsa(o, 33, 3, 1, 16, false);
     ops_case(o, "half: attention, 8 heads of 64 on 4");
     attention(o, small ? 130 : 1024, 0, 8, 4, 64, true);
     ops_case(o, "half: attention, last queries of a window");

@@ -46,9 +46,11 @@ static void build(struct graph *g, size_t rope_dims)
     for (int b = 0; b < 2; b++) {
         x = graph_combine(g, x, b ? (ptrdiff_t)MIX : GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, 1.0f,
                           &norm);
-        q = graph_qk(g, graph_linear(g, norm, WQ, DIM, DIM), GAIN, HEADS);
-        key = graph_qk(g, graph_linear(g, norm, WK, KV * DIM / HEADS, DIM), GRAPH_NONE, KV);
+        q = graph_linear(g, norm, WQ, DIM, DIM);
+        key = graph_linear(g, norm, WK, KV * DIM / HEADS, DIM);
         v = graph_linear(g, norm, WV, KV * DIM / HEADS, DIM);
+        q = graph_qk(g, q, GAIN, HEADS);
+        key = graph_qk(g, key, GRAPH_NONE, KV);
         if (b)
             v = graph_combine(g, v, GRAPH_NONE, e, MIX, 1.0f, NULL);
         y = graph_attn(g, q, key, v, HEADS, KV, 0.25f);
@@ -198,6 +200,11 @@ static void steps(struct ops *o, size_t rope_dims)
     ops_verdict(o, "played and one by one: the same bits",
                 !memcmp(host + FLOATS, host + 2 * FLOATS, FLOATS * sizeof(float)) &&
                     !memcmp(loss[1], loss[2], sizeof loss[1]));
+    size_t joins = 0;
+    for (size_t i = 0; i < s[1].g.nodes; i++)
+        joins += s[1].g.node[i].join == JOIN_FIRST;
+    ops_verdict(o, "one product for q, k, v where there is no value embedding",
+                joins == (o->k[TESTED]->joins && rope_dims == 16));
     if (o->k[TESTED]->record)
         ops_verdict(o, "all but the first were played",
                     s[1].g.played == STEPS * MICROS - 1 && s[2].g.played == 0);

@@ -242,7 +242,7 @@ static void scenes_of_calls(void **state)
  * is marked as a half value is counted. */
 
 static struct {
-    size_t layers, x16, y16, dy16, dx16, qks, attns, xsas, heads;
+    size_t layers, x16, y16, dy16, dx16, qks, attns, xsas, to_come, heads;
     size_t stream, pairs, pushes, embeds;
     void (*attn_fwd)(struct kern *k, const struct kern_attn *a);
     void (*attn_bwd)(struct kern *k, const struct kern_attn *a);
@@ -389,16 +389,71 @@ static void attn_bwd(struct kern *k, const struct kern_attn *a)
     used.attn_bwd(k, a);
 }
 
-static void xsa_half(struct kern *k, const struct kern_xsa *a)
+/* Attention with XSA. What the first returns is in memory of its own, which no plan knows; it is
+ * computed again for the backward. s is numbers that have to be there still. */
+static struct kern_xsa xsa_of(const struct kern_attn_xsa *a, const float *o)
 {
-    used.xsas++;
-    k->xsa_fwd(k, a);
+    const struct kern_attn *at = &a->attn;
+    return (struct kern_xsa){.y = at->o,
+                             .o = o,
+                             .v = at->v,
+                             .rows = at->batch * at->tq,
+                             .heads = at->heads,
+                             .kv_heads = at->kv_heads,
+                             .head_dim = at->head_dim,
+                             .dy = at->do_,
+                             .do_ = a->do_,
+                             .dv = at->dv,
+                             .add = at->add_dv};
 }
 
-static void xsa_bwd_half(struct kern *k, const struct kern_xsa *a)
+static float *attn_alone(struct kern *k, const struct kern_attn_xsa *a)
 {
-    assert_true(a->do_ != a->dy);
-    k->xsa_bwd(k, a);
+    struct kern_attn at = a->attn;
+    at.o = malloc(at.batch * at.tq * at.heads * at.head_dim * sizeof(float));
+    if (!at.o)
+        abort();
+    used.attn_fwd(k, &at);
+    return at.o;
+}
+
+static void attn_xsa_fwd(struct kern *k, const struct kern_attn_xsa *a)
+{
+    float *o = attn_alone(k, a);
+    const struct kern_xsa x = xsa_of(a, o);
+    assert_true(a->attn.half && a->attn.half_o && a->attn.half_dqk);
+    assert_true(!a->attn.q0 && a->attn.tq == a->attn.tk);
+    k->xsa_fwd(k, &x);
+    for (size_t i = 0; i < x.rows * x.heads; i++)
+        a->s[i] = (float)(used.xsas + i);
+    used.to_come = ++used.xsas;
+    free(o);
+}
+
+static void attn_xsa_bwd(struct kern *k, const struct kern_attn_xsa *a)
+{
+    float *o = attn_alone(k, a);
+    const struct kern_xsa x = xsa_of(a, o);
+    size_t n = x.rows * x.heads * x.head_dim, nv = x.rows * x.kv_heads * x.head_dim;
+    const struct {
+        const float *p;
+        size_t n;
+    } apart[] = {{x.y, n}, {x.dy, n}, {x.do_, n}, {x.v, nv}, {x.dv, nv}, {a->s, x.rows * x.heads}};
+    struct kern_attn at = a->attn;
+    used.attns++;
+    used.to_come--; /* backwards, they come in the other order */
+    for (size_t i = 0; i < COUNT(apart); i++)
+        for (size_t j = 0; j < i; j++)
+            assert_true(apart[i].p + apart[i].n <= apart[j].p ||
+                        apart[j].p + apart[j].n <= apart[i].p);
+    for (size_t i = 0; i < x.rows * x.heads; i++)
+        assert_true(memcmp(&a->s[i], &(float){(float)(used.to_come + i)}, sizeof(float)) == 0);
+    k->xsa_bwd(k, &x);
+    at.o = o;
+    at.do_ = x.do_;
+    at.add_dv = true;
+    used.attn_bwd(k, &at);
+    free(o);
 }
 
 static void head_train(struct kern *k, const struct kern_head *a, bool h16, bool dh16)
@@ -465,8 +520,8 @@ static void one_model(size_t c)
     t.k->embed_bwd_half = embed_bwd_half;
     t.k->qk_half = qk_half;
     t.k->qk_bwd_half = qk_bwd_half;
-    t.k->xsa_half = xsa_half;
-    t.k->xsa_bwd_half = xsa_bwd_half;
+    t.k->attn_xsa_fwd = attn_xsa_fwd;
+    t.k->attn_xsa_bwd = attn_xsa_bwd;
     t.k->head_train = head_train;
     tiny_plan(&t, &g, BATCH, LEN, 0, true); /* pairs are a part of the plan */
     for (int run = 0; run < 3; run++) { /* graph_train, the same with a tap, and not graph_train */
@@ -485,7 +540,7 @@ static void one_model(size_t c)
     const size_t have_n[] = {used.layers, used.x16,   used.y16,    used.dy16,
                              used.dx16,   used.qks,   used.attns,  used.xsas,
                              used.stream, used.pairs, used.pushes, used.embeds};
-    if (memcmp(have_n, &models[c].layers, sizeof have_n) != 0 || used.heads != 1 ||
+    if (memcmp(have_n, &models[c].layers, sizeof have_n) != 0 || used.heads != 1 || used.to_come ||
         taps != used.layers)
         fail_msg(
             "\"%s\": %zu, %zu, %zu, %zu, %zu, %zu, %zu, %zu, %zu, %zu, %zu, %zu; %zu heads, %zu "

@@ -198,6 +198,16 @@ static inline float __uint_as_float(unsigned x)
     return f;
 }
 
+static inline double __dadd_rn(double x, double y)
+{
+    return x + y;
+}
+
+static inline double __dmul_rn(double x, double y)
+{
+    return x * y;
+}
+
 static inline float rsqrtf(float x)
 {
     return 1.0f / sqrtf(x);

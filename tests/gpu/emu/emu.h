@@ -75,8 +75,9 @@ extern struct here here;
 size_t sample();
 enum : size_t { SAMPLE_WHOLE = 1 << 20 /* bytes that are still copied and filled */ };
 
-bool eager(); /* EMU_STREAM=eager: what may be early or late is early */
-int card();   /* EMU_CARD: ten times the compute capability, 80 or (without) 90 */
+bool capturing(); /* any stream */
+bool eager();     /* EMU_STREAM=eager: what may be early or late is early */
+int card();       /* EMU_CARD: ten times the compute capability, 80 or (without) 90 */
 
 /* ---- memory.cc ---- */
 

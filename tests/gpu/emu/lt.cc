@@ -10,6 +10,8 @@
 
 #include <vector>
 
+#include "tests/gpu/emu/emu.h"
+
 struct emu_lt {
     int nothing;
 };
@@ -28,6 +30,7 @@ struct emu_layout {
 
 struct emu_preference {
     size_t workspace;
+    uint32_t reductions; /* in which a sum may be split */
     uint32_t alignment[4];
 };
 
@@ -108,7 +111,7 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference)
 {
-    *preference = new emu_preference{0, {256, 256, 256, 256}};
+    *preference = new emu_preference{0, CUBLASLT_REDUCTION_SCHEME_MASK, {256, 256, 256, 256}};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -125,6 +128,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     switch (attr) {
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
         return take(&preference->workspace, value, size);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+        return take(&preference->reductions, value, size);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
@@ -155,6 +160,7 @@ static cublasStatus_t check(const emu_matmul_desc *desc, const emu_layout *a, co
     return CUBLAS_STATUS_SUCCESS;
 }
 
+/* While a stream is being captured this fails, as it does in cuBLASLt of CUDA 13.3. */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
@@ -163,8 +169,13 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
 {
     *found = 0;
     cublasStatus_t status = check(desc, a, b, c, d);
+    if (emu::capturing())
+        return CUBLAS_STATUS_INTERNAL_ERROR;
     if (status != CUBLAS_STATUS_SUCCESS || wanted < 1)
         return status != CUBLAS_STATUS_SUCCESS ? status : CUBLAS_STATUS_INVALID_VALUE;
+    /* Of a split sum with results in bf16, its parts must not be rounded to that. */
+    if (d->type == CUDA_R_16BF && preference->reductions & ~CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
+        emu::fault(NULL, "cuBLASLt may round the parts of a sum to bf16");
     results[0] = {};
     memcpy(results[0].algo.alignment, preference->alignment, sizeof preference->alignment);
     *found = 1;

@@ -28,6 +28,8 @@ run "attention for sm_90a is used" used grep "attention by wgmma" "$tmp/up"
 run "operations on sm_80, without cuBLASLt" none \
     env EMU_CARD=80 EMU_LT=none "$B/emu/ops_test" --small --seed 5
 run "training and scoring" train "$B/emu/train_test"
+run "steps as one tape" whole "$B/emu/whole_test"
+run "the same, streams at once" whole env EMU_STREAM=eager "$B/emu/whole_test"
 run "launches and memory at full size" full "$B/emu/full_test"
 if [ -d "$FIXTURES" ]; then
     run "models of the reference" parity "$B/emu/parity" --device cuda "$FIXTURES"

@@ -106,6 +106,14 @@ static void put(stream *s, work w)
         drain(s);
 }
 
+bool emu::capturing()
+{
+    for (auto &s : streams)
+        if (s.first->capture)
+            return true;
+    return false;
+}
+
 /* Is any capture going on that forbids calls which could wait (or allocate) behind its back? Such
  * a call fails and spoils the capture. */
 static bool forbidden()
@@ -274,7 +282,7 @@ cudaError_t cudaStreamQuery(cudaStream_t s)
     if (of(s)->queue.empty())
         return cudaSuccess;
     step(of(s));
-    return cudaErrorNotReady;
+    return failed(cudaErrorNotReady); /* CUDA remembers this one too */
 }
 
 static void reach(struct emu_event *e, size_t count)
@@ -342,7 +350,7 @@ cudaError_t cudaEventQuery(cudaEvent_t e)
     if (e->done == e->recorded)
         return cudaSuccess;
     step(e->stream);
-    return cudaErrorNotReady;
+    return failed(cudaErrorNotReady);
 }
 
 /* ---- graphs ---- */

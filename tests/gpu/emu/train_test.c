@@ -34,7 +34,7 @@ static const struct {
       "GRAD_CLIP_NORM=0.3",
       NULL}},
     {"skips from blocks whose sum another pass makes",
-     {"NUM_LAYERS=5", "SKIP_GATES_ENABLED=1", NULL}},
+     {"NUM_LAYERS=5", "SKIP_GATES_ENABLED=1", "MATRIX_LR=0.01", "SCALAR_LR=0.01", NULL}},
     {"lanes", {"PARALLEL_LANES=merge", "PARALLEL_START_LAYER=1", NULL}},
     {"heads of 64",
      {"MODEL_DIM=128", "NUM_HEADS=2", "NUM_KV_HEADS=1", "XSA_LAST_N=1", "TRAIN_SEQ_LEN=80",
@@ -42,6 +42,9 @@ static const struct {
     {"heads whose q, k and v are half values",
      {"MODEL_DIM=64", "NUM_HEADS=4", "NUM_KV_HEADS=2", "ROPE_DIMS=16", "XSA_LAST_N=1",
       "VE_ENABLED=1", "VE_LAYERS=1", "VE_DIM=8", NULL}},
+    {"the same, q, k and v by one product of weights in three places",
+     {"MODEL_DIM=64", "NUM_HEADS=4", "NUM_KV_HEADS=2", "ROPE_DIMS=16", "XSA_LAST_N=1",
+      "MATRIX_BANKS=1", NULL}},
 };
 
 static struct train_result on(struct toy_train *t, const char *device, const char *name)
@@ -81,11 +84,21 @@ static void training(void **state)
         if (!(fabs(card.val_loss - cpu.val_loss) < 5e-3))
             fail_msg("%s: val_loss %.6f, the CPU's %.6f", runs[i].name, card.val_loss,
                      cpu.val_loss);
+        if (i ==
+            0) { /* the next step's tokens are read ahead: every place that is noted is right */
+            toy_set(&t.r, "WARMUP_STEPS=2");
+            toy_set(&t.r, "CHECKPOINT_EVERY=1");
+            on(&t, "cuda", "noted");
+            toy_same("warmup, checkpoints", &t, "one", "noted");
+        }
         toy_end(&t);
     }
 }
 
 enum { TOKENS = 84 };
+
+/* Heads that a card's kernels for half values take. */
+#define HALVES "MODEL_DIM=64\nNUM_HEADS=4\nNUM_KV_HEADS=2\nROPE_DIMS=16\n"
 
 /* Every way of scoring, of a stream of TOKENS. */
 static const struct {
@@ -94,6 +107,13 @@ static const struct {
 } modes[] = {
     {"plain", "", EVAL_PLAIN},
     {"sliding", "", EVAL_SLIDING},
+    {"sliding, values as bf16", HALVES, EVAL_SLIDING},
+    {"sliding, values as bf16, all switches",
+     HALVES
+     "XSA_LAST_N=3\nVE_ENABLED=1\nVE_LAYERS=2\nVE_DIM=8\nSKIP_GATES_ENABLED=1\nSMEAR_GATE=1\n"
+     "RECUR_LAYERS=1",
+     EVAL_SLIDING},
+    {"slot, values as bf16", HALVES "SLOT_STEPS=2\nXSA_LAST_N=1", EVAL_SLOT},
     {"slot", "SLOT_STEPS=2", EVAL_SLOT},
     {"slot-context", "SLOT_STEPS=2", EVAL_SLOT_CONTEXT},
     {"slot-context, shared", "SLOT_STEPS=2\nSLOT_SHARED=1", EVAL_SLOT_CONTEXT},
