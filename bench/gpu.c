@@ -9,8 +9,8 @@
  * The floor of an operation is max(flops / F, bytes / B): F is a bf16 product of 8192 cubed, B a
  * pass over memory, both measured in the same run, both on random numbers (products of zeros are up
  * to a seventh faster on these cards). Bytes count every input and output once, as a step of
- * training stores them: half values (kernels.h) in 2, the residual stream and weights in 4.
- * Where attention is done by wgmma (docs/cuda.md), that by mma is measured beside it.
+ * training stores them: half values (kernels.h) in 2, weights and the gradient of the embedding
+ * in 4. Where attention is done by wgmma (docs/cuda.md), that by mma is measured beside it.
  */
 #include "bench/gpu.h"
 

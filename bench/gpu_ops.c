@@ -336,51 +336,81 @@ static void run_combine_bwd(struct gpu *b, void *arg)
     (b->k->combine_bwd_half ? b->k->combine_bwd_half : b->k->combine_bwd)(b->k, arg);
 }
 
-/* Per layer: what attention and the MLP give is added to the stream, with a norm of the sum and
- * without; and a mix with the embedding, whose gradient is added to. */
+/* What the MLP gives is added to the stream, and the sum mixed with the embedding. */
+struct two {
+    struct kern_combine first, then;
+};
+
+static void run_pair_fwd(struct gpu *b, void *arg)
+{
+    struct two *a = arg;
+    struct kern_combine first = a->first;
+    first.y = NULL;
+    if (b->k->combine_pair) {
+        b->k->combine_pair(b->k, &first, &a->then);
+    } else {
+        run_combine_fwd(b, &a->first);
+        run_combine_fwd(b, &a->then);
+    }
+}
+
+static void run_pair_bwd(struct gpu *b, void *arg)
+{
+    struct two *a = arg;
+    struct kern_combine first = a->first;
+    first.dy = NULL;
+    if (b->k->combine_bwd_pair) {
+        b->k->combine_bwd_pair(b->k, &first, &a->then);
+    } else {
+        run_combine_bwd(b, &a->then);
+        run_combine_bwd(b, &a->first);
+    }
+}
+
+/* Per layer: what attention gives is added to the stream, with a norm of the sum; and what the MLP
+ * gives, with a mix with the embedding, whose gradient is added to in fp32, and its norm. */
 static void residual(struct gpu *b, struct total *sum)
 {
-    struct arrays x, y = {.n = 0}, one;
-    bool marks = b->k->combine_half;
-    double row = 4.0 * (double)b->rows * DIM, half = row * each(b) / 4;
-    fill(b, &x, 5, b->rows * DIM, 1);
-    for (unsigned i = 0; i < 4; i++)
-        y.a[i] = filled_as(b, b->rows * DIM, i + 1, 1, marks);
-    fill(b, &one, 5, b->rows, 1);
-    struct kern_combine c = {.y = x.a[0], .n = y.a[0], .x0 = x.a[1], .x1 = y.a[1], .dn = y.a[2]};
-    c.dy = c.dx0 = x.a[2];
-    c.dx1 = y.a[3];
-    c.rstd = one.a[0];
-    c.c1 = one.a[1];
+    struct arrays x = {.n = 0}, one, grad;
+    bool marks = b->k->combine_half, pair = b->k->combine_pair;
+    double row = 4.0 * (double)b->rows * DIM, half = each(b) * (double)b->rows * DIM;
+    for (unsigned i = 0; i < ARRAYS; i++)
+        x.a[i] = filled_as(b, b->rows * DIM, i + 1, 1, marks);
+    fill(b, &one, 8, b->rows, 1);
+    fill(b, &grad, 1, b->rows * DIM, 1);
+    struct kern_combine c = {.y = x.a[0], .x0 = x.a[1], .x1 = x.a[2], .c1 = one.a[1]};
+    c.dy = c.dx0 = x.a[3];
+    c.dx1 = x.a[4];
     c.dc1 = one.a[2];
     c.rows = b->rows;
     c.dim = DIM;
     c.eps = 1e-6f;
     c.gain = 1;
-    c.x1_16 = c.n16 = c.dx1_16 = c.dn16 = marks;
-    line(b, sum, "combine_fwd", "added, norm", run_combine_fwd, &c, 0, 2 * row + 2 * half, LAYERS,
-         true);
-    line(b, sum, "combine_bwd", "added, norm", run_combine_bwd, &c, 0, 3 * row + 3 * half, LAYERS,
-         true);
-    struct kern_combine mix = c;
-    c.n = NULL;
-    c.dn = NULL;
-    c.n16 = c.dn16 = false;
-    line(b, sum, "combine_fwd", "added", run_combine_fwd, &c, 0, 2 * row + half, LAYERS, true);
-    line(b, sum, "combine_bwd", "added", run_combine_bwd, &c, 0, row + 2 * half, LAYERS, true);
-    mix.x1 = x.a[3];
-    mix.dx1 = x.a[4];
-    mix.c0 = one.a[3];
-    mix.dc0 = one.a[4];
-    mix.add1 = true;
-    mix.x1_16 = mix.dx1_16 = false;
-    line(b, sum, "combine_fwd", "mixed, norm", run_combine_fwd, &mix, 0, 3 * row + half, LAYERS,
-         true);
-    line(b, sum, "combine_bwd", "mixed, norm", run_combine_bwd, &mix, 0, 6 * row + half, LAYERS,
-         true);
+    c.x0_16 = c.x1_16 = c.y16 = c.n16 = marks;
+    c.dx0_16 = c.dx1_16 = c.dy16 = c.dn16 = marks;
+    struct two t = {c, c};
+    c.n = x.a[5];
+    c.dn = x.a[6];
+    c.rstd = one.a[0];
+    line(b, sum, "combine_fwd", "added, norm", run_combine_fwd, &c, 0, 4 * half, LAYERS, true);
+    line(b, sum, "combine_bwd", "added, norm", run_combine_bwd, &c, 0, 6 * half, LAYERS, true);
+    t.then = c;
+    t.then.y = x.a[7];
+    t.then.x0 = x.a[0];
+    t.then.c0 = one.a[3];
+    t.then.dc0 = one.a[4];
+    t.then.c1 = one.a[5];
+    t.then.dc1 = one.a[6];
+    t.then.dx1 = grad.a[0];
+    t.then.dx1_16 = false;
+    t.then.add1 = true;
+    line(b, sum, "combine_pair", "added, mixed, norm", run_pair_fwd, &t, 0, (pair ? 5 : 7) * half,
+         LAYERS, true);
+    line(b, sum, "combine_bwd_pair", "added, mixed, norm", run_pair_bwd, &t, 0,
+         (pair ? 7 : 8) * half + 2 * row, LAYERS, true);
     release(b, &x);
-    release(b, &y);
     release(b, &one);
+    release(b, &grad);
 }
 
 struct embed_arg {
@@ -391,13 +421,19 @@ struct embed_arg {
 static void run_embed_fwd(struct gpu *b, void *arg)
 {
     struct embed_arg *a = arg;
-    b->k->embed_fwd(b->k, a->y, a->table, a->ids, b->rows, DIM);
+    if (b->k->embed_half)
+        b->k->embed_half(b->k, a->y, a->table, a->ids, b->rows, DIM);
+    else
+        b->k->embed_fwd(b->k, a->y, a->table, a->ids, b->rows, DIM);
 }
 
 static void run_embed_bwd(struct gpu *b, void *arg)
 {
     struct embed_arg *a = arg;
-    b->k->embed_bwd(b->k, a->table, a->y, a->ids, b->rows, DIM, VOCAB);
+    if (b->k->embed_bwd_half)
+        b->k->embed_bwd_half(b->k, a->table, a->y, a->ids, b->rows, DIM, VOCAB);
+    else
+        b->k->embed_bwd(b->k, a->table, a->y, a->ids, b->rows, DIM, VOCAB);
 }
 
 static void run_head_fwd(struct gpu *b, void *arg)
@@ -430,8 +466,10 @@ static void vocabulary(struct gpu *b, struct total *sum)
     fill(b, &w, 2, VOCAB * DIM, 0.1f);
     fill(b, &one, 2, b->rows, 1);
     struct embed_arg e = {w.a[0], x.a[0], ids};
-    line(b, sum, "embed_fwd", "4096 x 512", run_embed_fwd, &e, 0, 2 * row, 1, true);
-    line(b, sum, "embed_bwd", "4096 x 512", run_embed_bwd, &e, 0, row, 1, true);
+    line(b, sum, "embed_fwd", "4096 x 512", run_embed_fwd, &e, 0,
+         row + each(b) * (double)b->rows * DIM, 1, true);
+    line(b, sum, "embed_bwd", "4096 x 512", run_embed_bwd, &e, 0, each(b) * (double)b->rows * DIM,
+         1, true);
     struct kern_head h = {
         .nll = one.a[0], .lse = one.a[1], .h = x.a[0], .w = w.a[0], .target = ids};
     h.rows = b->rows;

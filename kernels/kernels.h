@@ -60,9 +60,11 @@ struct kern_combine {
     float *dc0, *dc1;     /* gradients of c0, c1 (added to); NULL: not wanted */
     bool add0, add1;      /* add to dx0 / dx1 instead of overwriting. dx0 may be dy when !add0.
                              dx1 is written first, so dx0 may be dx1 when add0 */
-#ifndef RUNNER            /* the marks of half values, for combine_half and combine_bwd_half */
-    bool x1_16, y16, n16; /* y16 comes only without n */
-    bool dx1_16, dn16;    /* dx1_16: dx1 is overwritten, and neither dx0 nor dy */
+#ifndef RUNNER
+    /* The marks of half values, for combine_half and the like; of arrays in one place they are
+     * equal. */
+    bool x0_16 : 1, x1_16 : 1, y16 : 1, n16 : 1;
+    bool dx0_16 : 1, dx1_16 : 1, dy16 : 1, dn16 : 1;
 #endif
 };
 
@@ -262,7 +264,13 @@ struct kern_linear {
 /* Widths that rows of the combines of training have. */
 static inline bool kern_half_dim(size_t dim)
 {
-    return dim % 4 == 0 && dim <= 1024;
+    return dim % 8 == 0 && dim <= 1024;
+}
+
+/* And of two combines in one pass, which have more to keep. */
+static inline bool kern_pair_dim(size_t dim)
+{
+    return dim % 8 == 0 && dim <= 512;
 }
 
 /* Heads whose q, k and v may be half values. */
@@ -455,11 +463,20 @@ struct kern {
      *
      * combine_half, combine_bwd_half - combine_fwd and combine_bwd with the marks of kern_combine,
      *          which may be none; kern_half_dim(dim). y is not x0.
+     * combine_pair, combine_bwd_pair - two combines of one shape in one pass, kern_pair_dim(dim):
+     *          `first`, which has x1 and no norm, and `then`, whose x0 is first's y (then->x0 and
+     *          then->dx0 are not looked at). first->y NULL: nobody else reads the sum, and it is
+     *          not stored. first->dy is what others have made of its gradient, or NULL; it is NULL
+     *          where there is first->c0. No array that is written is one that is read, but
+     *          first->dx0 may be first->dy, then->dy or, with add0, first->dx1.
+     * embed_half, embed_bwd_half - embed_fwd and embed_bwd, y and dy being half values; dim is
+     *          even.
      * qk_half, qk_bwd_half - qk_fwd and qk_bwd, x, y, dy and dx being half values;
      *          kern_half_heads. No pointers are equal.
      * attn_xsa_fwd, attn_xsa_bwd - see kern_attn_xsa.
      *
-     * head_train - head_fwd and head_bwd in one, which needs the logits once instead of twice.
+     * head_train - head_fwd and head_bwd in one, which needs the logits once instead of twice. h16:
+     *          h is a half value; dh16: dh is.
      *
      * verdict - see kern_verdict.
      * blend - axpby with dials; nothing when *go is 0 (go NULL: always).
@@ -475,11 +492,19 @@ struct kern {
     void (*linear_bwd)(struct kern *k, const struct kern_linear *a);
     void (*combine_half)(struct kern *k, const struct kern_combine *a);
     void (*combine_bwd_half)(struct kern *k, const struct kern_combine *a);
+    void (*combine_pair)(struct kern *k, const struct kern_combine *first,
+                         const struct kern_combine *then);
+    void (*combine_bwd_pair)(struct kern *k, const struct kern_combine *first,
+                             const struct kern_combine *then);
+    void (*embed_half)(struct kern *k, void *y, const float *table, const uint16_t *ids,
+                       size_t rows, size_t dim);
+    void (*embed_bwd_half)(struct kern *k, float *dtable, const void *dy, const uint16_t *ids,
+                           size_t rows, size_t dim, size_t vocab);
     void (*qk_half)(struct kern *k, const struct kern_qk *a);
     void (*qk_bwd_half)(struct kern *k, const struct kern_qk *a);
     void (*attn_xsa_fwd)(struct kern *k, const struct kern_attn_xsa *a);
     void (*attn_xsa_bwd)(struct kern *k, const struct kern_attn_xsa *a);
-    void (*head_train)(struct kern *k, const struct kern_head *a);
+    void (*head_train)(struct kern *k, const struct kern_head *a, bool h16, bool dh16);
     void (*verdict)(struct kern *k, const struct kern_verdict *v);
     void (*blend)(struct kern *k, float *y, const float *x, size_t n, const struct kern_dial *a,
                   const struct kern_dial *b, const double *go);

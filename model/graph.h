@@ -71,6 +71,7 @@ struct graph_node {
     bool add[GRAPH_INS]; /* backward: the gradient of this input exists already, add to it */
     bool dead;           /* nothing that matters reads its outputs */
 #ifndef RUNNER
+    bool pair; /* graph_train carries it out in one pass with the node behind it (combine_pair) */
     enum graph_join join;
 #endif
 };
@@ -230,12 +231,17 @@ void graph_train_staged(struct graph *g, const float *params, const struct graph
 
 #ifndef RUNNER
 /*
+ * graph_pairs - which combines graph_train carries out two at a time, if the backend can: part of
+ * the plan of a training run. graph_forward and graph_backward run them one by one.
+ *
  * graph_halves - which values graph_train, or graph_forward of a scoring plan, stores as bf16, if
- * the backend has half values: norms and results of an activation that linear layers alone read,
- * with their gradients; what linear layers add to the stream, its gradient where it is written
- * once; and what is between the linear layers of an attention layer. The stream itself, and what
- * the head reads, are fp32. Called by the first graph_train, and by graph_plan for scoring.
+ * the backend has half values: norms and the hidden layers of MLPs, what linear layers add to the
+ * stream, and what is between the linear layers of an attention layer; in training also the
+ * residual stream with the embedding that it begins with and what the head reads, and the gradients
+ * of all these, unless they are added to more than twice. What a shift reads or makes is fp32.
+ * Called by the first graph_train, and by graph_plan for scoring.
  */
+void graph_pairs(struct graph *g);
 void graph_halves(struct graph *g);
 
 /*

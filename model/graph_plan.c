@@ -1,7 +1,7 @@
 /*
  * graph_plan.c - which operation runs on which rows, and where every value lives.
  *
- * Four passes over the static list of nodes:
+ * Four passes over the static list of nodes (graph_half.c has what only graph_train does):
  *   prune    backwards: what nothing reads is dead; what only scored rows need becomes "tail"
  *   rewrite  forwards: where a tail operation reads a complete value, a take is put before it
  *   lives    first and last use of every value, and which gradients are added to
@@ -207,6 +207,25 @@ static void mark_kept(struct graph *g, const struct graph_node *n)
             keep(g, n->out[o]);
 }
 
+/* Is it carried out together with the node behind it? */
+static bool paired(const struct graph_node *n)
+{
+#ifndef RUNNER
+    return n->pair;
+#else
+    (void)n;
+    return false;
+#endif
+}
+
+/* A pair reads its operands again in the backward: those of the first when its second node runs. */
+static void keep_pair(struct graph *g, const struct graph_node *then)
+{
+    keep(g, then[-1].in[0]);
+    keep(g, then[-1].in[1]);
+    keep(g, then->in[1]);
+}
+
 static void find_lives(struct graph *g)
 {
     for (size_t v = 0; v < g->values; v++) {
@@ -227,9 +246,12 @@ static void find_lives(struct graph *g)
         if (IN_RUNNER && g->training)
             mark_kept(g, n);
     }
-    for (size_t i = 0; !IN_RUNNER && i < g->nodes; i++) /* all lives are known now */
+    for (size_t i = 0; !IN_RUNNER && i < g->nodes; i++) { /* all lives are known now */
         if (g->training && !g->node[i].dead)
             mark_kept(g, &g->node[i]);
+        if (i && paired(&g->node[i - 1]))
+            keep_pair(g, &g->node[i]);
+    }
     if (g->nll != GRAPH_NONE)
         g->value[g->nll].last = (int)g->nodes;
 }
@@ -310,10 +332,21 @@ static bool takes_over(const struct graph *g, const struct graph_node *n, int j)
            g->value[n->out[0]].grad != GRAPH_NONE;
 }
 
-/* Reverse order: a gradient is born at the last reader of its value and dies at the maker. Inputs
- * of a node from the last to the first, as combine_bwd writes them: both may be the same value. */
+/* Gives back the gradients of a node's outputs; over: the first of them is an input's now. */
+static void give_outputs(const struct graph *g, struct place *p, const struct graph_node *n,
+                         bool over)
+{
+    for (int o = over; o < GRAPH_OUTS; o++)
+        if (has_grad(g, n->out[o]) && g->value[n->out[o]].grad != GRAPH_NONE)
+            place_give(p, g->value[n->out[o]].grad);
+}
+
+/* Reverse order: a gradient is born at the last reader of its value and dies at the maker; those of
+ * a pair's second node at the first, which writes while they are read. Inputs of a node from the
+ * last to the first, as combine_bwd writes them: both may be the same value. */
 static void place_backward(struct graph *g, struct place *p)
 {
+    bool over_then = false;
     for (size_t i = g->nodes; i-- > 0;) {
         struct graph_node *n = &g->node[i];
         bool over = false;
@@ -330,9 +363,13 @@ static void place_backward(struct graph *g, struct place *p)
             else if (!n->add[j])
                 v->grad = place_take(p, span_of(g, v));
         }
-        for (int o = over; o < GRAPH_OUTS; o++)
-            if (has_grad(g, n->out[o]) && g->value[n->out[o]].grad != GRAPH_NONE)
-                place_give(p, g->value[n->out[o]].grad);
+        if (i && paired(n - 1)) {
+            over_then = over;
+            continue;
+        }
+        give_outputs(g, p, n, over);
+        if (paired(n))
+            give_outputs(g, p, n + 1, over_then);
     }
 }
 
@@ -405,6 +442,9 @@ enum err_code graph_plan(struct graph *g, struct kern *k, size_t batch, size_t t
     g->training = training;
     if ((rc = prune(g, e)) || (rc = insert_takes(g, e)))
         return rc;
+#ifndef RUNNER
+    graph_pairs(g);
+#endif
     find_lives(g);
 #ifndef RUNNER
     g->lean = !training && k->linear_train;
@@ -421,134 +461,3 @@ enum err_code graph_plan(struct graph *g, struct kern *k, size_t batch, size_t t
     g->floats = p.top;
     return allocate(g, e);
 }
-
-#ifndef RUNNER
-
-/* ---- half values ---- */
-
-/* Who reads a value: bits of `by`, and how many there are. */
-struct readers {
-    unsigned by;
-    size_t count;
-};
-enum { BY_LINEAR = 1, BY_QK = 2, BY_ATTN = 4, BY_XSA = 8, BY_SUM = 16, BY_OTHER = 32 };
-
-static unsigned reader(const struct graph_node *n, int j)
-{
-    switch (n->op) {
-    case OP_LINEAR:
-    case OP_LINEAR_ACT:
-        return BY_LINEAR;
-    case OP_QK:
-        return BY_QK;
-    case OP_ATTN:
-        return BY_ATTN;
-    case OP_XSA:
-        return BY_XSA;
-    case OP_COMBINE: /* what is added to the stream */
-        return j == 1 && n->in[0] != n->in[1] && kern_half_dim(n->n_in) ? BY_SUM : BY_OTHER;
-    default:
-        return BY_OTHER;
-    }
-}
-
-/* What takes some rows of a value (a scoring plan) is not its reader, but who reads these rows. */
-static struct readers readers_of(const struct graph *g, int v)
-{
-    struct readers r = {0};
-    for (size_t i = 0; i < g->nodes; i++)
-        for (int j = 0; j < GRAPH_INS && !g->node[i].dead; j++)
-            if (g->node[i].in[j] == v) {
-                bool take = g->node[i].op == OP_TAKE;
-                struct readers of = {reader(&g->node[i], j), 1};
-                if (take)
-                    of = readers_of(g, g->node[i].out[0]);
-                r.by |= of.by;
-                r.count += of.count;
-            }
-    return r;
-}
-
-static bool read_once(const struct graph *g, int v, unsigned by)
-{
-    struct readers r = readers_of(g, v);
-    return r.by == by && r.count == 1;
-}
-
-static bool read_by(const struct graph *g, int v, unsigned by)
-{
-    return !(readers_of(g, v).by & ~by);
-}
-
-static const struct graph_node *maker(const struct graph *g, int v)
-{
-    return &g->node[g->value[v].made];
-}
-
-static void set_halves(struct graph *g, int v, bool half_grad)
-{
-    g->value[v].half = true;
-    g->value[v].half_grad = half_grad;
-    for (size_t i = 0; i < g->nodes; i++)
-        if (g->node[i].op == OP_TAKE && g->node[i].in[0] == v)
-            g->value[g->node[i].out[0]].half = true;
-}
-
-static void set_half(struct graph *g, int v)
-{
-    set_halves(g, v, true);
-}
-
-/* Is v a linear layer's result, normed and turned, which nobody else reads? */
-static bool plain_qk(const struct graph *g, int v)
-{
-    const struct graph_node *n = maker(g, v);
-    return n->op == OP_QK && read_once(g, v, BY_ATTN) && read_once(g, n->in[0], BY_QK) &&
-           maker(g, n->in[0])->op == OP_LINEAR;
-}
-
-/* All of an attention layer between its linear layers, or nothing of it. */
-static void mark_layer(struct graph *g, const struct graph_node *n)
-{
-    int v = n->in[2], o = n->out[0];
-    /* XSA counts where it is the next operation, and then is one with attention (graph_xsa.h). */
-    bool xsa = read_once(g, o, BY_XSA) && n[1].in[0] == o && n[1].in[1] == v;
-    int y = xsa ? n[1].out[0] : o;
-    if (!kern_half_heads(g->head_dim, g->rope_dims) || !plain_qk(g, n->in[0]) ||
-        !plain_qk(g, n->in[1]))
-        return;
-    bool linear = maker(g, v)->op == OP_LINEAR; /* else it may be a sum with a value embedding */
-    bool sum = maker(g, v)->op == OP_COMBINE && maker(g, v)->out[1] == GRAPH_NONE &&
-               kern_half_dim(maker(g, v)->n_in);
-    if (!read_by(g, y, BY_LINEAR) || !read_by(g, v, BY_ATTN | BY_XSA) ||
-        readers_of(g, v).count != (xsa ? 2 : 1) || !(linear || sum))
-        return;
-    for (int j = 0; j < 2; j++) {
-        set_half(g, n->in[j]);
-        set_half(g, maker(g, n->in[j])->in[0]);
-        if (xsa && !g->training) /* what XSA makes is there before they are read */
-            g->value[n->in[j]].last = (int)(n + 1 - g->node);
-    }
-    set_half(g, o);
-    set_half(g, y);
-    set_halves(g, v, linear);
-}
-
-void graph_halves(struct graph *g)
-{
-    for (size_t i = 0; i < g->nodes && g->k->linear_train; i++) {
-        const struct graph_node *n = &g->node[i];
-        int y = n->op == OP_COMBINE ? n->out[1] : n->out[0];
-        bool norm = n->op == OP_COMBINE && kern_half_dim(n->n_in);
-        if (n->dead || y == GRAPH_NONE)
-            continue;
-        if ((norm || n->op == OP_LINEAR_ACT) && read_by(g, y, BY_LINEAR))
-            set_half(g, y);
-        if (n->op == OP_LINEAR && read_by(g, y, BY_SUM))
-            set_halves(g, y, readers_of(g, y).count == 1);
-        if (n->op == OP_ATTN)
-            mark_layer(g, n);
-    }
-}
-
-#endif

@@ -147,7 +147,9 @@ static struct kern_coef coef_args(const struct graph *g, const struct graph_coef
     _Static_assert(offsetof(struct type, before) / sizeof(void *) ==                               \
                        offsetof(struct type, last) / sizeof(void *),                               \
                    "marks make the struct larger")
-SAME_WORD(kern_combine, add1, dn16);
+_Static_assert(sizeof(struct kern_combine) / sizeof(void *) ==
+                   offsetof(struct kern_combine, add1) / sizeof(void *) + 1,
+               "marks make the struct larger");
 SAME_WORD(kern_qk, eps, row);
 SAME_WORD(kern_attn, add_dv, joined);
 
@@ -192,11 +194,30 @@ static bool half_combine(const struct graph *g, const struct graph_node *n)
 
 static void mark_combine(const struct graph *g, const struct graph_node *n, struct kern_combine *a)
 {
+    a->x0_16 = half(g, n->in[0]);
     a->x1_16 = half(g, n->in[1]);
     a->y16 = half(g, n->out[0]);
     a->n16 = half(g, n->out[1]);
+    a->dx0_16 = half_grad(g, n->in[0]);
     a->dx1_16 = half_grad(g, n->in[1]);
+    a->dy16 = half_grad(g, n->out[0]);
     a->dn16 = half_grad(g, n->out[1]);
+}
+
+/* Is n the second node of a pair in this run? */
+static bool second(const struct graph *g, const struct graph_node *n)
+{
+    return g->whole && n > g->node && n[-1].pair;
+}
+
+static void pair_forward(struct graph *g, const struct graph_node *n, const float *params)
+{
+    struct kern_combine first = combine_args(g, n - 1, params), then = combine_args(g, n, params);
+    mark_combine(g, n - 1, &first);
+    mark_combine(g, n, &then);
+    if (g->value[n->in[0]].last == n - g->node)
+        first.y = NULL;
+    g->k->combine_pair(g->k, &first, &then);
 }
 
 static void mark_attn(const struct graph *g, const struct graph_node *n, struct kern_attn *a)
@@ -213,7 +234,14 @@ static bool run_whole(struct graph *g, const struct graph_node *n, const float *
 {
     struct kern *k = g->k;
     bool linear = n->op == OP_LINEAR || n->op == OP_LINEAR_ACT;
-    if (n->op == OP_COMBINE && half_combine(g, n)) {
+    if (second(g, n)) {
+        pair_forward(g, n, params);
+    } else if (n->pair) {
+        return true; /* the node behind it will do it */
+    } else if (n->op == OP_EMBED && half(g, n->out[0])) {
+        k->embed_half(k, val(g, n->out[0]), par(g, params, n->p[0]), n->hashed ? g->hashed : g->ids,
+                      node_rows(g, n), n->n_in);
+    } else if (n->op == OP_COMBINE && half_combine(g, n)) {
         struct kern_combine a = combine_args(g, n, params);
         mark_combine(g, n, &a);
         k->combine_half(k, &a);
@@ -442,6 +470,39 @@ static void linear_backward(struct graph *g, const struct graph_node *n, float *
     k->linear_bwd_x(k, grad(g, n->in[0]), dy, params + n->p[0], rows, n->n_out, n->n_in, n->add[0]);
 }
 
+/* What combine_bwd wants besides what the forward had. */
+PART void add_grads(const struct graph *g, const struct graph_node *n, float *grads,
+                    struct kern_combine *a)
+{
+    a->dy = grad(g, n->out[0]);
+    a->dn = grad(g, n->out[1]);
+    a->dx0 = grad(g, n->in[0]);
+    a->dx1 = grad(g, n->in[1]);
+    a->add0 = n->add[0];
+    a->add1 = n->add[1];
+    a->dc0 = gpar(g, grads, n->p[0]);
+    a->dc1 = gpar(g, grads, n->p[1]);
+}
+
+#ifndef RUNNER
+/* By the entries for training; a is what combine_bwd would get. */
+static void combine_backward(struct graph *g, const struct graph_node *n, struct kern_combine *a,
+                             const float *params, float *grads)
+{
+    mark_combine(g, n, a);
+    if (second(g, n)) {
+        struct kern_combine first = combine_args(g, n - 1, params);
+        add_grads(g, n - 1, grads, &first);
+        mark_combine(g, n - 1, &first);
+        if (!n->add[0]) /* its gradient comes from n alone */
+            first.dy = NULL;
+        g->k->combine_bwd_pair(g->k, &first, a);
+    } else if (!n->pair) {
+        g->k->combine_bwd_half(g->k, a);
+    }
+}
+#endif
+
 static void run_backward(struct graph *g, const struct graph_node *n, const float *params,
                          float *grads, float gscale)
 {
@@ -450,23 +511,22 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
     float *dy = grad(g, n->out[0]);
     switch (n->op) {
     case OP_EMBED:
+#ifndef RUNNER
+        if (half_grad(g, n->out[0])) {
+            k->embed_bwd_half(k, grads + n->p[0], dy, n->hashed ? g->hashed : g->ids, rows, n->n_in,
+                              n->n_out);
+            break;
+        }
+#endif
         k->embed_bwd(k, grads + n->p[0], dy, n->hashed ? g->hashed : g->ids, rows, n->n_in,
                      n->n_out);
         break;
     case OP_COMBINE: {
         struct kern_combine a = combine_args(g, n, params);
-        a.dy = dy;
-        a.dn = grad(g, n->out[1]);
-        a.dx0 = grad(g, n->in[0]);
-        a.dx1 = grad(g, n->in[1]);
-        a.add0 = n->add[0];
-        a.add1 = n->add[1];
-        a.dc0 = gpar(g, grads, n->p[0]);
-        a.dc1 = gpar(g, grads, n->p[1]);
+        add_grads(g, n, grads, &a);
 #ifndef RUNNER
         if (half_combine(g, n)) {
-            mark_combine(g, n, &a);
-            k->combine_bwd_half(k, &a);
+            combine_backward(g, n, &a, params, grads);
             break;
         }
 #endif
@@ -530,7 +590,7 @@ static void run_backward(struct graph *g, const struct graph_node *n, const floa
         a.dw = gpar(g, grads, n->p[0]);
 #ifndef RUNNER
         if (g->whole && k->head_train) {
-            k->head_train(k, &a);
+            k->head_train(k, &a, half(g, n->in[0]), half_grad(g, n->in[0]));
             break;
         }
 #endif

@@ -182,13 +182,44 @@ static void embed_fwd(struct kern *k, float *y, const float *table, const uint16
     cuda_launched(c, "embed_fwd");
 }
 
+/* Two numbers by a thread: dim is even. */
+__global__ static void embed_half_kernel(bf16 *y, const float *table, const uint16_t *ids,
+                                         size_t rows, size_t dim)
+{
+    EACH(i, rows * dim / 2)
+    {
+        const float *x = table + ids[2 * i / dim] * dim + 2 * i % dim;
+        ((__nv_bfloat162 *)y)[i] = __floats2bfloat162_rn(x[0], x[1]);
+    }
+}
+
+static void embed_half(struct kern *k, void *y, const float *table, const uint16_t *ids,
+                       size_t rows, size_t dim)
+{
+    struct cuda *c = cuda_of(k);
+    CUDA_LAUNCH(embed_half_kernel, cuda_grid(rows * dim / 2, THREADS), THREADS, 0, c->stream,
+                (bf16 *)y, table, ids, rows, dim);
+    cuda_launched(c, "embed_half");
+}
+
+static __device__ inline float as_float(float x)
+{
+    return x;
+}
+
+static __device__ inline float as_float(bf16 x)
+{
+    return __bfloat162float(x);
+}
+
 /*
  * A block owns one row of the table. It looks at all ids, THREADS at a time, lists those that are
  * its own in ascending order, and adds their gradients one after the other: the order of the CPU,
  * without an atomic. Reading the ids for every entry of the vocabulary is cheap: they stay in the
  * second-level cache.
  */
-__global__ static void embed_bwd_kernel(float *dtable, const float *dy, const uint16_t *ids,
+template <typename DY>
+__global__ static void embed_bwd_kernel(float *dtable, const DY *dy, const uint16_t *ids,
                                         size_t rows, size_t dim)
 {
     __shared__ unsigned list[THREADS], before[THREADS / CUDA_WARP];
@@ -212,20 +243,33 @@ __global__ static void embed_bwd_kernel(float *dtable, const float *dy, const ui
         for (size_t i = threadIdx.x; i < dim; i += THREADS) {
             float sum = to[i];
             for (unsigned j = 0; j < n; j++)
-                sum += dy[(base + list[j]) * dim + i];
+                sum += as_float(dy[(base + list[j]) * dim + i]);
             to[i] = sum;
         }
         __syncthreads();
     }
 }
 
+template <typename DY>
+static void embed_bwd_of(struct kern *k, float *dtable, const DY *dy, const uint16_t *ids,
+                         size_t rows, size_t dim, size_t vocab)
+{
+    struct cuda *c = cuda_of(k);
+    CUDA_LAUNCH((embed_bwd_kernel<DY>), (unsigned)vocab, THREADS, 0, c->stream, dtable, dy, ids,
+                rows, dim);
+    cuda_launched(c, "embed_bwd");
+}
+
 static void embed_bwd(struct kern *k, float *dtable, const float *dy, const uint16_t *ids,
                       size_t rows, size_t dim, size_t vocab)
 {
-    struct cuda *c = cuda_of(k);
-    CUDA_LAUNCH(embed_bwd_kernel, (unsigned)vocab, THREADS, 0, c->stream, dtable, dy, ids, rows,
-                dim);
-    cuda_launched(c, "embed_bwd");
+    embed_bwd_of(k, dtable, dy, ids, rows, dim, vocab);
+}
+
+static void embed_bwd_half(struct kern *k, float *dtable, const void *dy, const uint16_t *ids,
+                           size_t rows, size_t dim, size_t vocab)
+{
+    embed_bwd_of(k, dtable, (const bf16 *)dy, ids, rows, dim, vocab);
 }
 
 __global__ static void take_kernel(float *y, const float *x, size_t batch, size_t t, size_t from,
@@ -348,6 +392,8 @@ void cuda_fill_elem(struct kern *k)
     k->linear_act_fwd = linear_act_fwd;
     k->embed_fwd = embed_fwd;
     k->embed_bwd = embed_bwd;
+    k->embed_half = embed_half;
+    k->embed_bwd_half = embed_bwd_half;
     k->take = take;
     k->shift_fwd = shift_fwd;
     k->shift_bwd = shift_bwd;

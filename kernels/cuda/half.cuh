@@ -77,4 +77,31 @@ template <int N> static __device__ inline void put(void *x, bool half, size_t at
         put((float *)x, at, v);
 }
 
+/* Eight numbers of either type as they lie in memory. A kernel that fetches all it needs before it
+ * looks at any of it has its loads under way together, whatever types it finds out at run time. */
+struct raw {
+    uint4 a, b; /* b: of floats only */
+};
+
+static __device__ inline struct raw fetch(const void *x, bool half, size_t at)
+{
+    const uint4 *p = (const uint4 *)((const char *)x + at * (half ? sizeof(bf16) : sizeof(float)));
+    struct raw r = {p[0], {0, 0, 0, 0}};
+    if (!half)
+        r.b = p[1];
+    return r;
+}
+
+static __device__ inline some<8> numbers(const struct raw &r, bool half)
+{
+    const unsigned w[] = {r.a.x, r.a.y, r.a.z, r.a.w, r.b.x, r.b.y, r.b.z, r.b.w};
+    some<8> y;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        unsigned two = w[i / 2]; /* a bf16 is the upper half of its float */
+        y.v[i] = __uint_as_float(!half ? w[i] : i % 2 ? two & 0xffff0000u : two << 16);
+    }
+    return y;
+}
+
 #endif

@@ -60,22 +60,26 @@ struct head_work {
     float inv;
     float *z;         /* [chunk][vocab] */
     bf16 *h, *w, *dz; /* [rows][dim], [vocab][dim], [chunk][vocab], backward only */
+    const bf16 *h16;  /* h, or what is a half value as it is */
     const bf16 *w16;  /* w, or where the weights are held */
 };
 
-static bool head_open(struct cuda *c, const struct kern_head *a, struct head_work *j, bool backward)
+static bool head_open(struct cuda *c, const struct kern_head *a, struct head_work *j, bool backward,
+                      bool h16)
 {
     j->chunk = CHUNK_LOGITS / a->vocab;
     j->chunk = j->chunk > a->rows ? a->rows : j->chunk ? j->chunk : 1;
     j->inv = a->cap == 0.0f ? 0.0f : 1.0f / a->cap;
     j->z = cuda_temp<float>(c, j->chunk * a->vocab, "head: logits of a chunk");
-    j->h = cuda_temp<bf16>(c, a->rows * a->dim, "head");
+    j->h = h16 ? NULL : cuda_temp<bf16>(c, a->rows * a->dim, "head");
+    j->h16 = h16 ? (const bf16 *)a->h : j->h;
     j->w16 = cuda_held(c, a->w, a->vocab * a->dim);
     j->w = j->w16 ? NULL : cuda_temp<bf16>(c, a->vocab * a->dim, "head");
     j->dz = backward ? cuda_temp<bf16>(c, j->chunk * a->vocab, "head: gradients of a chunk") : NULL;
-    if (!j->z || !j->h || (!j->w && !j->w16) || (backward && !j->dz))
+    if (!j->z || !j->h16 || (!j->w && !j->w16) || (backward && !j->dz))
         return false;
-    cuda_to_bf16(c, j->h, a->h, a->rows * a->dim);
+    if (!h16)
+        cuda_to_bf16(c, j->h, a->h, a->rows * a->dim);
     if (!j->w16) {
         cuda_to_bf16(c, j->w, a->w, a->vocab * a->dim);
         j->w16 = j->w;
@@ -95,8 +99,10 @@ static void head_close(struct cuda *c, struct head_work *j)
 static void head_z(struct cuda *c, const struct kern_head *a, const struct head_work *j, size_t r0,
                    size_t n)
 {
-    const struct cuda_matmul p = {CUDA_BF16, CUDA_F32, j->h + r0 * a->dim, j->w16, NULL,  j->z,
-                                  1,         n,        a->vocab,           a->dim, false, true,
+    const struct cuda_matmul p = {CUDA_BF16, CUDA_F32, j->h16 + r0 * a->dim,
+                                  j->w16,    NULL,     j->z,
+                                  1,         n,        a->vocab,
+                                  a->dim,    false,    true,
                                   1.0f,      0.0f};
     cuda_matmul(c, &p);
 }
@@ -112,7 +118,7 @@ static void head_fwd(struct kern *k, const struct kern_head *a)
     struct head_work j = {};
     if (a->rows == 0)
         return;
-    bool ok = head_open(c, a, &j, false);
+    bool ok = head_open(c, a, &j, false, false);
     for (size_t r0 = 0, n; ok && r0 < a->rows; r0 += n) {
         n = head_rows(a, &j, r0);
         head_z(c, a, &j, r0, n);
@@ -123,14 +129,15 @@ static void head_fwd(struct kern *k, const struct kern_head *a)
     head_close(c, &j);
 }
 
-/* With `losses`, nll and lse are computed on the way, from the same logits. */
-static void backward(struct kern *k, const struct kern_head *a, bool losses)
+/* With `losses`, nll and lse are computed on the way, from the same logits. h16, dh16: h, dh are
+ * half values. */
+static void backward(struct kern *k, const struct kern_head *a, bool losses, bool h16, bool dh16)
 {
     struct cuda *c = cuda_of(k);
     struct head_work j = {};
     if (a->rows == 0)
         return;
-    bool ok = head_open(c, a, &j, true);
+    bool ok = head_open(c, a, &j, true, h16);
     for (size_t r0 = 0, n; ok && r0 < a->rows; r0 += n) {
         n = head_rows(a, &j, r0);
         head_z(c, a, &j, r0, n);
@@ -141,13 +148,18 @@ static void backward(struct kern *k, const struct kern_head *a, bool losses)
                     a->lse + r0, a->vocab, a->cap, j.inv, a->gscale);
         cuda_launched(c, "head_bwd");
         if (a->dh) {
-            const struct cuda_matmul p = {
-                CUDA_BF16, CUDA_F32, j.dz,  j.w16, NULL, a->dh + r0 * a->dim, 1, n, a->dim,
-                a->vocab,  false,    false, 1.0f,  0.0f};
+            char *dh = (char *)a->dh + r0 * a->dim * (dh16 ? sizeof(bf16) : sizeof(float));
+            const struct cuda_matmul p = {CUDA_BF16, dh16 ? CUDA_BF16 : CUDA_F32,
+                                          j.dz,      j.w16,
+                                          NULL,      dh,
+                                          1,         n,
+                                          a->dim,    a->vocab,
+                                          false,     false,
+                                          1.0f,      0.0f};
             cuda_matmul(c, &p);
         }
         if (a->dw) {
-            const struct cuda_matmul p = {CUDA_BF16, CUDA_F32, j.dz, j.h + r0 * a->dim,
+            const struct cuda_matmul p = {CUDA_BF16, CUDA_F32, j.dz, j.h16 + r0 * a->dim,
                                           NULL,      a->dw,    1,    a->vocab,
                                           a->dim,    n,        true, false,
                                           1.0f,      1.0f};
@@ -159,12 +171,12 @@ static void backward(struct kern *k, const struct kern_head *a, bool losses)
 
 static void head_bwd(struct kern *k, const struct kern_head *a)
 {
-    backward(k, a, false);
+    backward(k, a, false, false, false);
 }
 
-static void head_train(struct kern *k, const struct kern_head *a)
+static void head_train(struct kern *k, const struct kern_head *a, bool h16, bool dh16)
 {
-    backward(k, a, true);
+    backward(k, a, true, h16, dh16);
 }
 
 __global__ static void softcap_kernel(float *l, size_t n, float cap, float inv)

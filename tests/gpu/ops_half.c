@@ -1,7 +1,7 @@
 /*
- * ops_half.c - operations of a step of training whose arrays are half values (kernels.h,
- * kern_linear), beside the CPU's from the same rounded numbers. What is stored as a half value is
- * off by one more rounding.
+ * ops_half.c - operations of attention and MLP in a step of training whose arrays are half values
+ * (kernels.h, kern_linear), beside the CPU's from the same rounded numbers. What is stored as a
+ * half value is off by one more rounding.
  */
 #include "tests/gpu/ops.h"
 
@@ -16,145 +16,6 @@ static struct arr output(struct ops *o, size_t n, bool half)
 {
     return half ? ops_half_output(o, n) : ops_output(o, n);
 }
-
-static double off(struct arr a, double otherwise)
-{
-    return a.half ? ROUNDED : otherwise;
-}
-
-/* ---- combine ---- */
-
-/* Which operands there are, and which of them are half values. */
-struct form {
-    const char *what;
-    bool x1, c0, c1, n;   /* there is one */
-    bool x1_16, y16, n16; /* kern_combine's marks */
-    bool dx1_16, dn16;
-    bool dy, add0, add1;
-    bool in_place; /* dx0 is dy */
-    bool same;     /* x1 is x0, dx1 is dx0 */
-    bool no_y;
-};
-
-static void combine(struct ops *o, const struct form *f, size_t rows, size_t dim)
-{
-    size_t size = rows * dim;
-    struct arr x0 = ops_input(o, size, 1), x1 = input(o, size, 1, f->x1_16);
-    struct arr c0 = ops_weights(o, dim, 1), c1 = ops_weights(o, dim, 1);
-    struct arr y = output(o, size, f->y16), n = output(o, size, f->n16);
-    struct arr rstd = ops_output(o, rows), dy = ops_input(o, size, 1);
-    struct arr dn = input(o, size, 1, f->dn16), other = ops_input(o, size, 1);
-    struct arr dx1 = input(o, size, 1, f->dx1_16);
-    struct arr dc0 = ops_weights(o, dim, 1), dc1 = ops_weights(o, dim, 1);
-    struct arr dx0 = f->in_place ? dy : f->same ? dx1 : other;
-    BOTH(o, {
-        struct kern_combine a = {.y = f->no_y ? NULL : F(y),
-                                 .n = f->n ? F(n) : NULL,
-                                 .rstd = f->n ? F(rstd) : NULL,
-                                 .x0 = F(x0),
-                                 .x1 = f->same ? F(x0)
-                                       : f->x1 ? F(x1)
-                                               : NULL,
-                                 .c0 = f->c0 ? F(c0) : NULL,
-                                 .c1 = f->c1 ? F(c1) : NULL,
-                                 .rows = rows,
-                                 .dim = dim,
-                                 .eps = 1e-5f,
-                                 .gain = 0.7f,
-                                 .dy = f->dy ? F(dy) : NULL,
-                                 .dn = f->n ? F(dn) : NULL,
-                                 .dx0 = F(dx0),
-                                 .dx1 = f->x1 ? F(dx1) : NULL,
-                                 .dc0 = f->c0 ? F(dc0) : NULL,
-                                 .dc1 = f->c1 ? F(dc1) : NULL,
-                                 .add0 = f->add0,
-                                 .add1 = f->add1,
-                                 .x1_16 = f->x1_16,
-                                 .y16 = f->y16,
-                                 .n16 = f->n16,
-                                 .dx1_16 = f->dx1_16,
-                                 .dn16 = f->dn16};
-        if (s == TESTED) {
-            k->combine_half(k, &a);
-            k->combine_bwd_half(k, &a);
-        } else {
-            k->combine_fwd(k, &a);
-            k->combine_bwd(k, &a);
-        }
-    })
-    if (!f->no_y)
-        ops_check(o, "y", y, off(y, NEAR));
-    if (f->n) {
-        ops_check(o, "n", n, off(n, NEAR));
-        ops_check(o, "rstd", rstd, NEAR);
-    }
-    ops_check(o, "dx0", dx0, NEAR);
-    if (f->x1 && !f->same)
-        ops_check(o, "dx1", dx1, off(dx1, NEAR));
-    if (f->c0)
-        ops_check(o, "dc0", dc0, SUMS);
-    if (f->c1)
-        ops_check(o, "dc1", dc1, SUMS);
-}
-
-static const struct form forms[] = {
-    {.what = "half: to the stream, sum and norm",
-     .x1 = true,
-     .c1 = true,
-     .n = true,
-     .x1_16 = true,
-     .n16 = true,
-     .dx1_16 = true,
-     .dn16 = true,
-     .dy = true,
-     .in_place = true},
-    {.what = "half: to the stream, sum",
-     .x1 = true,
-     .c1 = true,
-     .x1_16 = true,
-     .dx1_16 = true,
-     .dy = true,
-     .in_place = true},
-    {.what = "half: to a stream with a scale, no norm",
-     .x1 = true,
-     .c0 = true,
-     .c1 = true,
-     .x1_16 = true,
-     .dy = true,
-     .add0 = true},
-    {.what = "half: mix and norm",
-     .x1 = true,
-     .c0 = true,
-     .c1 = true,
-     .n = true,
-     .n16 = true,
-     .dn16 = true,
-     .dy = true,
-     .add1 = true},
-    {.what = "half: mix of one value with itself",
-     .x1 = true,
-     .c0 = true,
-     .c1 = true,
-     .n = true,
-     .dy = true,
-     .add0 = true,
-     .same = true},
-    {.what = "half: norm", .n = true, .n16 = true, .dn16 = true, .add0 = true, .no_y = true},
-    {.what = "half: sum and its norm",
-     .x1 = true,
-     .c1 = true,
-     .n = true,
-     .x1_16 = true,
-     .dx1_16 = true,
-     .no_y = true},
-    {.what = "half: value and value embedding",
-     .x1 = true,
-     .c1 = true,
-     .y16 = true,
-     .dy = true,
-     .in_place = true,
-     .add1 = true},
-};
 
 /* ---- heads ---- */
 
@@ -292,12 +153,6 @@ static void linear(struct ops *o, size_t rows, size_t n_out, size_t n_in, bool a
 
 void ops_halves(struct ops *o, bool small)
 {
-    static const size_t widths[] = {512, 100, 644}; /* all columns of four by a warp, fewer, more */
-    for (size_t f = 0; f < sizeof forms / sizeof forms[0]; f++)
-        for (size_t w = 0; w < sizeof widths / sizeof widths[0]; w++) {
-            ops_case(o, forms[f].what);
-            combine(o, &forms[f], small ? 67 : 5003, widths[w]);
-        }
     ops_case(o, "half: qk, heads of 64, 16 turned");
     qk(o, 3, small ? 21 : 333, 8, 64, 16);
     ops_case(o, "half: qk, heads of 8, none turned");

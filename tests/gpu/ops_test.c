@@ -261,6 +261,7 @@ int main(int argc, char **argv)
     ops_updates(&o, small);
     if (ops_has_half(&o)) {
         ops_halves(&o, small);
+        ops_stream(&o, small);
         ops_xsa(&o, small);
     }
     ops_qkv(&o, small);

@@ -333,7 +333,7 @@ static const struct {
     {WIDE "XSA_LAST_N=1", 2, 12, false},
     {WIDE "XSA_LAST_N=2\nRECUR_LAYERS=1\nSKIP_GATES_ENABLED=1", 3, 18, false},
     {WIDE "NUM_KV_HEADS=34", 2, 12, false},
-    {WIDE "NUM_KV_HEADS=34\nVE_ENABLED=1\nVE_DIM=8\nVE_LAYERS=1", 1, 6, false},
+    {WIDE "NUM_KV_HEADS=34\nVE_ENABLED=1\nVE_DIM=12\nVE_LAYERS=1", 1, 6, false},
     {WIDE "PARALLEL_LANES=cross\nPARALLEL_START_LAYER=1\nXSA_LAST_N=1", 2, 12, false},
     {WIDE "MATRIX_BANKS=1", 2, 12, false},
     {WIDE "ROPE_DIMS=8", 0, 0, false},

@@ -191,6 +191,13 @@ static inline float __fmaf_rn(float x, float y, float z)
     return fmaf(x, y, z);
 }
 
+static inline float __uint_as_float(unsigned x)
+{
+    float f;
+    __builtin_memcpy(&f, &x, sizeof f);
+    return f;
+}
+
 static inline double __dadd_rn(double x, double y)
 {
     return x + y;

@@ -33,6 +33,8 @@ static const struct {
       "SWA_START_SCALE=2",
       "GRAD_CLIP_NORM=0.3",
       NULL}},
+    {"skips from blocks whose sum another pass makes",
+     {"NUM_LAYERS=5", "SKIP_GATES_ENABLED=1", NULL}},
     {"lanes", {"PARALLEL_LANES=merge", "PARALLEL_START_LAYER=1", NULL}},
     {"heads of 64",
      {"MODEL_DIM=128", "NUM_HEADS=2", "NUM_KV_HEADS=1", "XSA_LAST_N=1", "TRAIN_SEQ_LEN=80",
