@@ -8,7 +8,7 @@
 
 BEGIN {
     # What stands in nvcc's name of the kernel, and ours.
-    n = split("embed_fwd_kernel embed embed_bwd_kernel embed_bwd take_kernel take shift_fwd_kernel shift " \
+    n = split("embed_fwd_kernel embed embed_bwd_kernelIf embed_bwd take_kernel take shift_fwd_kernel shift " \
               "shift_bwd_kernel shift_bwd coef_fwd_kernel coef coef_bwd_kernel coef_bwd combine_fwd_kernel combine " \
               "combine_bwd_kernel combine_bwd colsum_kernel colsum act_kernel act mul_kernel mul " \
               "elem10add_kernel add axpby_kernel axpby round_bf16_kernel round qk_fwd_kernel qk " \

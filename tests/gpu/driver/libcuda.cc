@@ -77,7 +77,7 @@ static CUfunc_st kernels[] = {
     entry("slot_add", slot::add_kernel),
     entry("adamw", optim::adamw_kernel),
     entry("product", matmul::product_bf16_kernel<float, float, false, true>),
-    entry("embed_bwd", elem::embed_bwd_kernel),
+    entry("embed_bwd", elem::embed_bwd_kernel<float>),
     entry("shift_bwd", elem::shift_bwd_kernel),
     entry("coef_bwd", elem::coef_bwd_kernel),
     entry("combine_bwd", rows::combine_bwd_kernel),
