@@ -202,6 +202,10 @@ struct kern_coef {
  *   y = x W^T, with act followed by LeakyReLU(slope)^2, which stores f as linear_act_fwd does
  *   g = dy * f with act, else dy;  dw += g^T x;  dx = g W, added when `add`
  *
+ * Where x is the result of another layer's activation, and nobody else reads it, dx may be that
+ * layer's g at once: dx = (g W) * x_f with x_f, its f, in this call, and g = dy with g_done in its
+ * own. What is between the two is not stored then. Only with half values, and without `add`.
+ *
  * Values with a mark are half values: stored as bf16, densely, in the memory that their floats
  * would have. Where only linear layers or attention read a value, it is what they would round it to
  * anyway; the other half values are rounded once more, as in the records, whose framework stores
@@ -222,6 +226,9 @@ struct kern_linear {
     float *dw;      /* [n_out][n_in] */
     bool add;
     bool x16, y16, dy16, dx16; /* the marks; y16 is f's as well, and with act comes with dy16 */
+    bool g_done;               /* dy is g */
+    float x_slope;             /* of the activation that x is the result of */
+    const void *x_f;           /* [rows][n_in], that layer's f; NULL: dx as it is. With dx16 */
 };
 
 /* Widths that rows of the combines of training have. */

@@ -50,6 +50,7 @@ struct graph_value {
     ptrdiff_t grad; /* the same for its gradient */
 #ifndef RUNNER
     bool half, half_grad; /* graph_train stores it as bf16 (kern_linear), its gradient too */
+    bool grad_g;          /* result of an activation: what is stored is the gradient before it */
 #endif
 };
 
@@ -223,7 +224,8 @@ void graph_train_staged(struct graph *g, const float *params, const struct graph
  * half values: norms and results of an activation that linear layers alone read, with their
  * gradients; what linear layers add to the stream, its gradient where it is written once; and what
  * is between the linear layers of an attention layer. The stream itself, and what the head reads,
- * are fp32. Called by the first graph_train.
+ * are fp32. And which results of an activation one linear layer alone reads: that one's backward
+ * makes what the activation's needs (kern_linear, x_f). Called by the first graph_train.
  */
 void graph_halves(struct graph *g);
 #endif

@@ -506,6 +506,8 @@ void graph_halves(struct graph *g)
             continue;
         if ((norm || n->op == OP_LINEAR_ACT) && read_by(g, y, BY_LINEAR))
             set_half(g, y);
+        if (n->op == OP_LINEAR_ACT)
+            g->value[y].grad_g = read_once(g, y, BY_LINEAR);
         if (n->op == OP_LINEAR && read_by(g, y, BY_SUM)) {
             g->value[y].half = true;
             g->value[y].half_grad = readers_of(g, y).count == 1;

@@ -198,6 +198,8 @@ extern "C" enum err_code kern_cuda(struct kern **out, int device, struct err *e)
     cuda_fill_heads(k);
     if (cuda_attn90_open(k))
         strcat((char *)(uintptr_t)k->name, ", attention by wgmma");
+    if (cuda_mlp90_open(k))
+        strcat((char *)(uintptr_t)k->name, ", MLP by wgmma");
 #endif
     *out = k;
     return ERR_OK;

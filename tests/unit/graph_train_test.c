@@ -242,7 +242,7 @@ static void scenes_of_calls(void **state)
  * is marked as a half value is counted. */
 
 static struct {
-    size_t layers, x16, y16, dy16, dx16, norms, sums, qks, attns, xsas, heads;
+    size_t layers, x16, y16, dy16, dx16, joined, norms, sums, qks, attns, xsas, heads;
     void (*attn_fwd)(struct kern *k, const struct kern_attn *a);
     void (*attn_bwd)(struct kern *k, const struct kern_attn *a);
 } used;
@@ -267,10 +267,16 @@ static void linear_bwd(struct kern *k, const struct kern_linear *a)
     used.dx16 += a->dx16;
     assert_true((a->f != NULL) == a->act && (!a->act || a->y16 == a->dy16));
     memcpy(dy, a->dy, a->rows * a->n_out * sizeof *dy);
-    if (a->f)
+    assert_true(!a->g_done || (a->act && a->dy16));
+    if (a->f && !a->g_done)
         k->mul(k, dy, dy, a->f, a->rows * a->n_out);
     k->linear_bwd_w(k, a->dw, dy, a->x, a->rows, a->n_out, a->n_in);
     k->linear_bwd_x(k, a->dx, dy, a->w, a->rows, a->n_out, a->n_in, a->add);
+    if (a->x_f) {
+        used.joined++;
+        assert_true(a->x16 && a->dx16 && !a->add && a->x_slope == 0.5f);
+        k->mul(k, a->dx, a->dx, a->x_f, a->rows * a->n_in);
+    }
     free(dy);
 }
 
@@ -340,6 +346,7 @@ static void head_train(struct kern *k, const struct kern_head *a)
  * A block has six matrices: q, k, v, proj, up, down. Half values are, per block,
  *   with heads of any shape: both norms with their gradients (read and written by q, k, v, up),
  * what proj and down add to the stream (x1, dx1: sums), and the activation's result (up, down);
+ * In each block down makes the gradient that up wants, in front of the activation.
  *   with heads of 16 besides: all between q, k, v and proj, of v's gradient all but what comes
  *   through a value embedding.
  * The first norm of all, of the embedding, and the last, the head's, are not.
@@ -404,11 +411,13 @@ static void one_model(size_t c)
         used.dy16 != models[c].dy16 || used.dx16 != models[c].dx16 ||
         used.norms != models[c].norms || used.sums != models[c].sums || used.qks != models[c].qks ||
         used.attns != models[c].attns || used.xsas != models[c].xsas || used.heads != 1 ||
-        taps != used.layers)
-        fail_msg("\"%s\": %zu layers, x16 %zu, y16 %zu, dy16 %zu, dx16 %zu, %zu norms, %zu sums, "
-                 "%zu qk, %zu attentions, %zu XSA, %zu heads, %zu taps",
-                 models[c].settings, used.layers, used.x16, used.y16, used.dy16, used.dx16,
-                 used.norms, used.sums, used.qks, used.attns, used.xsas, used.heads, taps);
+        used.joined != used.layers / 6 || taps != used.layers)
+        fail_msg(
+            "\"%s\": %zu layers, x16 %zu, y16 %zu, dy16 %zu, dx16 %zu, %zu norms, %zu sums, "
+            "%zu qk, %zu attentions, %zu XSA, %zu heads, %zu gradients of an activation made by "
+            "the layer behind, %zu taps",
+            models[c].settings, used.layers, used.x16, used.y16, used.dy16, used.dx16, used.norms,
+            used.sums, used.qks, used.attns, used.xsas, used.heads, used.joined, taps);
     graph_free(&g);
     free(tok);
     t.k->free(t.k, want);
