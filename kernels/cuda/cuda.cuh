@@ -150,9 +150,11 @@ void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a);
  *
  * f(u) is what cuda_act_factor says, of u as it is stored; x w is not rounded before.
  *
- * cuda_mlp90_open - decides whether it is used, once the table is filled, and says so: when
- * KERN_MLP in the environment is wgmma and the results on a small task agree with those of the
- * other way. cuda_mlp90_takes - whether it is used for these sizes and addresses.
+ * cuda_mlp90_open - decides whether it is used, once the table is filled, and says so: KERN_MLP in
+ * the environment is wgmma, and the results on a small task agree with those of the other way; or
+ * it is unchecked.
+ *
+ * cuda_mlp90_takes - whether it is used for these sizes and addresses.
  */
 struct cuda_mlp {
     const bf16 *x, *w;

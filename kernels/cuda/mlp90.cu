@@ -7,17 +7,17 @@
  *   backward   g = (dy W) * f(u): the gradient of y is not stored, nor read again
  *
  * Both are [rows][k] times [n][k], k at most 512 (the model's width) and n the hidden width; for
- * the backward W [k][n] is turned first, 2 MiB beside more than 1 GB that the product moves.
+ * the backward W [k][n] is turned first, 2 MiB beside the 0.9 GB that 98,304 rows move.
  *
  * A block of the grid has 128 rows and keeps all of their columns in shared memory; W streams by in
- * tiles of 128 x 64, six places, copied four rounds ahead by a warp of its own, and comes from the
+ * tiles of 128 x 64, six places, copied four rounds ahead by warps of its own, and comes from the
  * card's cache. Two warpgroups take turns: one multiplies 128 rows x 128 columns in k / 64 rounds,
  * while the other stores the 128 columns that it has multiplied before. So the matrix units have
  * work while results are written, which takes about as long: a round is one barrier, 8 products of
  * 64 x 128 x 16 for one warpgroup, and for the other an eighth (k = 512) of its results.
  *
  *             registers       shared memory   blocks per SM   read from the cache
- *   k = 512   224 at most     225 KiB         1               16 KiB per 128 x 128 x 64
+ *   k = 512   168 at most     225 KiB         1               16 KiB per 128 x 128 x 64
  *
  * With rows that stream by as well it would be 32 KiB, more than the cache gives in that time.
  *
@@ -31,8 +31,9 @@
 #include "kernels/cuda/wgmma.cuh"
 
 enum { ROWS = 128, COLS = 128, STEP = 64 /* of k, in a tile */, SIZE = ROWS * STEP };
-enum { GROUPS = 2, THREADS = GROUPS * 4 * CUDA_WARP + CUDA_WARP };
-enum { AHEAD = 4, SLOTS = AHEAD + 2 /* the round's own, and the one whose products may go on */ };
+enum { AHEAD = 4 /* rounds, and warps that copy */ };
+enum { SLOTS = AHEAD + 2 /* the round's own, and the one whose products may go on */ };
+enum { GROUPS = 2, THREADS = (GROUPS * 4 + AHEAD) * CUDA_WARP };
 enum { SLICES = 8 /* of a warpgroup's results: 64 rows x 32 columns */, EARLY = 2 };
 enum { TURN = 32 /* side of a block of turn_kernel */, TURNERS = 256 };
 static_assert(ROWS == COLS, "tiles of x and W have one size");
@@ -53,51 +54,50 @@ static __device__ inline int turned(int r)
     return (r >> 1 & 3) << 3 | (r >> 3) << 1 | (r & 1);
 }
 
-/* The next round, for the warp that copies. */
+/* What a lane of a warp that copies reads: 8 numbers of every 4th row, from its first on. */
 struct feed {
-    const bf16 *x, *w;  /* of this lane: 8 numbers of every 4th row, from its first on */
-    int rows;           /* from there to the end */
-    int k, tile, tiles; /* the round's step and its tile of W */
-    int slot;
-    bool first; /* tile: x comes with it */
+    const bf16 *x, *w;
+    int rows;         /* of x from there to the end */
+    int start, tiles; /* of W */
 };
 
-template <int KT> static __device__ inline void copy_round(struct feed *f, bf16 *tx, bf16 *tw)
+/* The tile of W of a round, and in the first rounds one of x. */
+template <int KT>
+static __device__ inline void copy_round(const struct feed &f, bf16 *tx, bf16 *tw, int round)
 {
     const int r = threadIdx.x % CUDA_WARP / 8, column = threadIdx.x % 8;
-    const bf16 *from = f->w + ((size_t)f->tile * COLS * KT + f->k) * STEP;
+    const int k = round % KT, next = f.start + round / KT;
+    const int tile = next < f.tiles ? next : next - f.tiles;
+    const bf16 *from = f.w + ((size_t)tile * COLS * KT + k) * STEP, *rows = f.x + k * STEP;
+    bf16 *to = tw + round % SLOTS * SIZE;
 #pragma unroll
     for (int i = 0; i < COLS; i += 4)
-        copy16(tw + f->slot * SIZE + i / 32 * 32 * STEP + wgmma_place(turned(i % 32 + r), column),
+        copy16(to + i / 32 * 32 * STEP + wgmma_place(turned(i % 32 + r), column),
                from + i * KT * STEP, true);
-    if (f->first) {
-        const bf16 *rows = f->x + f->k * STEP;
 #pragma unroll
-        for (int i = 0; i < ROWS; i += 4)
-            copy16(tx + f->k * SIZE + wgmma_place(i + r, column), rows + i * KT * STEP,
-                   f->rows > i);
-    }
-    f->slot = f->slot + 1 == SLOTS ? 0 : f->slot + 1;
-    if (++f->k == KT) {
-        f->k = 0;
-        f->first = false;
-        f->tile = f->tile + 1 == f->tiles ? 0 : f->tile + 1;
-    }
+    for (int i = 0; i < ROWS && round < KT; i += 4)
+        copy16(tx + k * SIZE + wgmma_place(i + r, column), rows + i * KT * STEP, f.rows > i);
+    copy_commit();
 }
 
-/* All copies of a block, by one warp; its barriers are the rounds. */
-template <int KT> static __device__ inline void copy_all(struct feed *f, bf16 *tx, bf16 *tw)
+/* All copies of a block, by AHEAD warps that take turns: a round is copied by the one whose last
+ * round has just arrived. So nothing else of its own is under way when it publishes, which might
+ * wait for that. */
+template <int KT>
+static __device__ inline void copy_all(const struct feed &f, bf16 *tx, bf16 *tw, int warp)
 {
-    const int rounds = f->tiles * KT;
-    for (int i = 0; i < AHEAD + rounds; i++) {
-        if (i >= AHEAD) {
-            copy_wait<AHEAD - 1>();
+    const int rounds = f.tiles * KT;
+    if (warp < rounds)
+        copy_round<KT>(f, tx, tw, warp);
+    for (int i = 0; i < rounds; i++) {
+        const bool mine = i % AHEAD == warp;
+        if (mine) {
+            copy_wait<0>();
             copy_publish();
-            barrier_anywhere<THREADS>();
         }
-        if (i < rounds)
-            copy_round<KT>(f, tx, tw);
-        copy_commit();
+        barrier_anywhere<THREADS>();
+        if (mine && i + AHEAD < rounds)
+            copy_round<KT>(f, tx, tw, i + AHEAD);
     }
 }
 
@@ -241,14 +241,10 @@ __global__ static void __launch_bounds__(THREADS, 1) mlp_kernel(const struct job
     /* Blocks that run side by side begin with different tiles. */
     const int start = blockIdx.x % a.tiles;
     if (group == GROUPS) {
-        struct feed f = {};
-        f.x = a.x + (row0 + lane / 8) * KT * STEP + lane % 8 * 8;
-        f.w = a.w + lane / 8 * KT * STEP + lane % 8 * 8;
-        f.rows = rows - lane / 8;
-        f.tile = start;
-        f.tiles = a.tiles;
-        f.first = true;
-        copy_all<KT>(&f, tx, tw);
+        const struct feed f = {a.x + (row0 + lane / 8) * KT * STEP + lane % 8 * 8,
+                               a.w + lane / 8 * KT * STEP + lane % 8 * 8, rows - lane / 8, start,
+                               a.tiles};
+        copy_all<KT>(f, tx, tw, warp % AHEAD);
         return;
     }
     const wgmma_tile x = wgmma_of(tx), w = wgmma_of(tw);

@@ -65,6 +65,7 @@ void ops_loss(struct ops *o, bool small);
 void ops_optimiser(struct ops *o, bool small);
 void ops_updates(struct ops *o, bool small);
 void ops_halves(struct ops *o, bool small);
+void ops_mlps(struct ops *o, bool small);
 void ops_step(struct ops *o);
 
 #define F(array)   ((float *)(array).p[s])

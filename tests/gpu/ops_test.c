@@ -259,8 +259,10 @@ int main(int argc, char **argv)
     ops_loss(&o, small);
     ops_optimiser(&o, small);
     ops_updates(&o, small);
-    if (ops_has_half(&o))
+    if (ops_has_half(&o)) {
         ops_halves(&o, small);
+        ops_mlps(&o, small);
+    }
     ops_step(&o);
     ops_case(&o, "end");
     printf("%zu checks, %zu failed, bits %016llx\n", o.checks, o.failed,

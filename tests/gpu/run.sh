@@ -47,6 +47,9 @@ played() { # were micro-batches played from a tape, as they should be? A recordi
     grep -o '[0-9]* of [0-9]* micro-batches played.*' "$tmp/one/train.log" |
         awk '{ print; if ($1 > 0) good = 1 } END { exit !good }'
 }
+used_mlp() { # does a backend that is opened with KERN_MLP=wgmma say so?
+    KERN_MLP=wgmma "$B/tests/gpu/ops_test" --small --seed 2 | grep -o 'MLP by wgmma'
+}
 # A submission scores itself on the card, kernels compiled by the driver: within 2e-4 of the CPU, the same bits twice.
 submission() { # --device, file of scores
     "$tmp/sub" --data "$DATA" --max-tokens 65536 --eval "$3" --device "$1" --nll "$tmp/$2"
@@ -72,8 +75,10 @@ if grep -q sm_90 "$tmp/bits1"; then
     for attn in mma wgmma; do
         check "operations, attention by $attn" env KERN_ATTN=$attn "$B/tests/gpu/ops_test" --seed 1
     done
+    check "MLP by wgmma is used when asked for: it agrees" used_mlp
+    check "operations, MLP by wgmma" env KERN_MLP=wgmma "$B/tests/gpu/ops_test" --seed 1
     if command -v cuobjdump > "$tmp/where" && command -v python3 > "$tmp/where"; then
-        check "machine code of attention" python3 tests/gpu/hgmma.py "$B"/obj/kernels/cuda/attn90*.cu.o
+        check "machine code of attention and MLP" python3 tests/gpu/hgmma.py "$B"/obj/kernels/cuda/{attn,mlp}90*.cu.o
     else
         echo "not run: a look at the machine code, which needs cuobjdump and python3"
     fi
