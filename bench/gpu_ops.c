@@ -280,7 +280,7 @@ static void attention(struct gpu *b, struct total *sum)
     struct total aside = {0};
     struct err e = {0};
     setenv("KERN_ATTN", "mma", 1);
-    if (strstr(b->k->name, "wgmma") && !kern_cuda(&other.k, 0, &e)) {
+    if (strstr(b->k->name, "attention by wgmma") && !kern_cuda(&other.k, 0, &e)) {
         line(&other, &aside, "attn_fwd, mma", shape, run_attn_fwd, &a, fwd, 3 * row, 0, true);
         line(&other, &aside, "attn_bwd, mma", shape, run_attn_bwd, &a, 2.5 * fwd, 6 * row, 0, true);
         kern_free(other.k);
