@@ -19,7 +19,8 @@
  *             registers       shared memory   blocks per SM   read from the cache
  *   k = 512   168 at most     225 KiB         1               16 KiB per 128 x 128 x 64
  *
- * With rows that stream by as well it would be 32 KiB, more than the cache gives in that time.
+ * With rows that stream by as well it would be 32 KiB: 64 bytes per clock and SM at the full rate
+ * of the matrix units.
  *
  * Rows of W lie in shared memory in an order in which a thread's results are 8 columns side by
  * side: its numbers of row r come in pairs, 8 columns apart, so that column 8 q + 2 i + j of 32 is
@@ -195,8 +196,7 @@ static __device__ inline void store(bf16 *y, bf16 *u, float below, const float d
 }
 
 /* Results of a tile, in as many rounds as it has taken to multiply it, if there are `more`: those
- * of the other warpgroup. u is read
- * EARLY slices ahead. */
+ * of the other warpgroup. u is read EARLY slices ahead. */
 template <bool BACK, int KT>
 static __device__ inline void finish(bf16 *y, bf16 *u, float below, float d[2][16][4], int *slot,
                                      const struct corner &c, bool more)

@@ -40,7 +40,7 @@ static const struct {
       "MICRO_BATCH_TOKENS=80", "TRAIN_BATCH_TOKENS=160", NULL},
      "lt"},
     {"MLP by wgmma",
-     {"MODEL_DIM=128", "NUM_HEADS=2", "NUM_KV_HEADS=1", "TRAIN_SEQ_LEN=80",
+     {"MODEL_DIM=128", "NUM_HEADS=2", "NUM_KV_HEADS=1", "MLP_SLOPE=0.5", "TRAIN_SEQ_LEN=80",
       "MICRO_BATCH_TOKENS=160", "TRAIN_BATCH_TOKENS=320", NULL},
      "wgmma"},
     {"heads whose q, k and v are half values",
