@@ -47,6 +47,7 @@ struct cuda {
     struct queue *queue;
     bool attn90; /* attention by attn90.cu where it can: cuda_attn90_open */
     bool mlp90;  /* products around an activation by mlp90.cu where it can: cuda_mlp90_open */
+    int sms;     /* processors of the card, with mlp90 */
     struct cuda_room room;
     struct err failed; /* the first failure since the last sync */
 };

@@ -9,12 +9,13 @@
  * Both are [rows][k] times [n][k], k at most 512 (the model's width) and n the hidden width; for
  * the backward W [k][n] is turned first, 2 MiB beside the 0.9 GB that 98,304 rows move.
  *
- * A block of the grid has 128 rows and keeps all of their columns in shared memory; W streams by in
- * tiles of 128 x 64, six places, copied four rounds ahead by warps of its own, and comes from the
- * card's cache. Two warpgroups take turns: one multiplies 128 rows x 128 columns in k / 64 rounds,
- * while the other stores the 128 columns that it has multiplied before. So the matrix units have
- * work while results are written, which takes about as long: a round is one barrier, 8 products of
- * 64 x 128 x 16 for one warpgroup, and for the other an eighth (k = 512) of its results.
+ * A block of the grid has 128 rows, at k = 512 others after them, and keeps all of their columns in
+ * shared memory; W streams by in tiles of 128 x 64, six places, copied four rounds ahead by warps
+ * of its own, and comes from the card's cache. Two warpgroups take turns: one multiplies 128 rows x
+ * 128 columns in k / 64 rounds, while the other stores the 128 columns that it has multiplied
+ * before. So the matrix units have work while results are written, which takes about as long: a
+ * round is one barrier, 8 products of 64 x 128 x 16 for one warpgroup, and for the other an eighth
+ * (k = 512) of its results. New rows are copied over the old behind their last products.
  *
  *             registers       shared memory   blocks per SM   read from the cache
  *   k = 512   168 at most     225 KiB         1               16 KiB per 128 x 128 x 64
@@ -55,29 +56,47 @@ static __device__ inline int turned(int r)
     return (r >> 1 & 3) << 3 | (r >> 3) << 1 | (r & 1);
 }
 
-/* What a lane of a warp that copies reads: 8 numbers of every 4th row, from its first on. */
-struct feed {
-    const bf16 *x, *w;
-    int rows;         /* of x from there to the end */
-    int start, tiles; /* of W */
+/* A tile of results: of the block's own, in the order in which it does them. Blocks that run side
+ * by side begin with different columns. */
+struct part {
+    size_t row0; /* its first row */
+    int columns; /* its tile of W */
+    bool first;  /* of these rows */
 };
 
-/* The tile of W of a round, and in the first rounds one of x. */
-template <int KT>
-static __device__ inline void copy_round(const struct feed &f, bf16 *tx, bf16 *tw, int round)
+static __device__ inline struct part part_of(const struct job &a, int i)
 {
-    const int r = threadIdx.x % CUDA_WARP / 8, column = threadIdx.x % 8;
-    const int k = round % KT, next = f.start + round / KT;
-    const int tile = next < f.tiles ? next : next - f.tiles;
-    const bf16 *from = f.w + ((size_t)tile * COLS * KT + k) * STEP, *rows = f.x + k * STEP;
+    struct part p;
+    p.row0 = (blockIdx.x + (size_t)(i / a.tiles) * gridDim.x) * ROWS;
+    p.columns = (blockIdx.x + i) % a.tiles;
+    p.first = i % a.tiles == 0;
+    return p;
+}
+
+/* How many there are. */
+static __device__ inline int parts_of(const struct job &a)
+{
+    const int rows = (int)((a.rows + ROWS - 1) / ROWS);
+    return (rows - (int)blockIdx.x + (int)gridDim.x - 1) / (int)gridDim.x * a.tiles;
+}
+
+/* The tile of W of a round and, where the rows are new, one of x. */
+template <int KT>
+static __device__ inline void copy_round(const struct job &a, bf16 *tx, bf16 *tw, int round)
+{
+    const int r = threadIdx.x % CUDA_WARP / 8, column = threadIdx.x % 8, k = round % KT;
+    const struct part p = part_of(a, round / KT);
+    const bf16 *w = a.w + ((size_t)p.columns * COLS + r) * KT * STEP + k * STEP + column * 8;
+    const bf16 *x = a.x + (p.row0 + r) * KT * STEP + k * STEP + column * 8;
     bf16 *to = tw + round % SLOTS * SIZE;
 #pragma unroll
     for (int i = 0; i < COLS; i += 4)
-        copy16(to + i / 32 * 32 * STEP + wgmma_place(turned(i % 32 + r), column),
-               from + i * KT * STEP, true);
+        copy16(to + i / 32 * 32 * STEP + wgmma_place(turned(i % 32 + r), column), w + i * KT * STEP,
+               true);
 #pragma unroll
-    for (int i = 0; i < ROWS && round < KT; i += 4)
-        copy16(tx + k * SIZE + wgmma_place(i + r, column), rows + i * KT * STEP, f.rows > i);
+    for (int i = 0; i < ROWS && p.first; i += 4)
+        copy16(tx + k * SIZE + wgmma_place(i + r, column), x + i * KT * STEP,
+               p.row0 + r + i < a.rows);
     copy_commit();
 }
 
@@ -85,11 +104,11 @@ static __device__ inline void copy_round(const struct feed &f, bf16 *tx, bf16 *t
  * round has just arrived. So nothing else of its own is under way when it publishes, which might
  * wait for that. */
 template <int KT>
-static __device__ inline void copy_all(const struct feed &f, bf16 *tx, bf16 *tw, int warp)
+static __device__ inline void copy_all(const struct job &a, bf16 *tx, bf16 *tw, int warp)
 {
-    const int rounds = f.tiles * KT;
+    const int rounds = parts_of(a) * KT;
     if (warp < rounds)
-        copy_round<KT>(f, tx, tw, warp);
+        copy_round<KT>(a, tx, tw, warp);
     for (int i = 0; i < rounds; i++) {
         const bool mine = i % AHEAD == warp;
         if (mine) {
@@ -98,7 +117,7 @@ static __device__ inline void copy_all(const struct feed &f, bf16 *tx, bf16 *tw,
         }
         barrier_anywhere<THREADS>();
         if (mine && i + AHEAD < rounds)
-            copy_round<KT>(f, tx, tw, i + AHEAD);
+            copy_round<KT>(a, tx, tw, i + AHEAD);
     }
 }
 
@@ -235,30 +254,25 @@ __global__ static void __launch_bounds__(THREADS, 1) mlp_kernel(const struct job
     /* The same in all lanes, and the compiler is to know it. */
     const int warp = __shfl_sync(0xffffffffu, (int)(threadIdx.x / CUDA_WARP), 0);
     const int lane = threadIdx.x % CUDA_WARP, group = warp / 4;
-    const size_t row0 = blockIdx.x * (size_t)ROWS;
-    const unsigned width = a.tiles * COLS;
-    const int rows = a.rows - row0 < ROWS ? (int)(a.rows - row0) : ROWS;
-    /* Blocks that run side by side begin with different tiles. */
-    const int start = blockIdx.x % a.tiles;
     if (group == GROUPS) {
-        const struct feed f = {a.x + (row0 + lane / 8) * KT * STEP + lane % 8 * 8,
-                               a.w + lane / 8 * KT * STEP + lane % 8 * 8, rows - lane / 8, start,
-                               a.tiles};
-        copy_all<KT>(f, tx, tw, warp % AHEAD);
+        copy_all<KT>(a, tx, tw, warp % AHEAD);
         return;
     }
     const wgmma_tile x = wgmma_of(tx), w = wgmma_of(tw);
-    const int row = warp % 4 * 16 + lane / 4;
-    bf16 *y = a.y + row0 * width, *u = a.u + row0 * width;
-    int tile = (start + group) % a.tiles, slot = SLOTS - 1;
+    const unsigned row = warp % 4 * 16 + lane / 4, width = a.tiles * COLS;
+    const int parts = parts_of(a);
+    int slot = SLOTS - 1;
     float d[2][16][4];
     for (int k = 0; k < KT * group; k++)
         round_begin(&slot);
-    for (int j = group; j < a.tiles; j += GROUPS) {
-        const struct corner c = {row * width + tile * COLS + lane % 4 * 8, width, rows - row};
+    for (int i = group; i < parts; i += GROUPS) {
         multiply<KT>(d, &slot, x, w);
-        finish<BACK, KT>(y, u, a.below, d, &slot, c, j + 1 < a.tiles);
-        tile = (tile + GROUPS) % a.tiles;
+        const struct part p = part_of(a, i);
+        const size_t left = a.rows - p.row0;
+        const struct corner c = {row * width + p.columns * COLS + lane % 4 * 8, width,
+                                 (left < ROWS ? (int)left : ROWS) - (int)row};
+        finish<BACK, KT>(a.y + p.row0 * width, a.u + p.row0 * width, a.below, d, &slot, c,
+                         i + 1 < parts);
     }
 #endif
 }
@@ -302,7 +316,11 @@ static void launch(struct cuda *c, const struct cuda_mlp *a, const bf16 *w, cons
                                       cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
                  what))
         return;
-    CUDA_LAUNCH((mlp_kernel<BACK, KT>), cuda_blocks(a->rows, ROWS), THREADS, shared, c->stream, j);
+    unsigned grid = cuda_blocks(a->rows, ROWS);
+    /* A block may copy new rows over the old where these have been waited for by then. */
+    if (KT >= AHEAD + 2 && grid > (unsigned)c->sms)
+        grid = (unsigned)c->sms;
+    CUDA_LAUNCH((mlp_kernel<BACK, KT>), grid, THREADS, shared, c->stream, j);
     cuda_launched(c, what);
 }
 

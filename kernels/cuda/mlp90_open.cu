@@ -131,7 +131,8 @@ bool cuda_mlp90_open(struct kern *k)
             cudaSuccess ||
         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, c->device) !=
             cudaSuccess ||
-        major != 9 || minor != 0)
+        major != 9 || minor != 0 ||
+        cudaDeviceGetAttribute(&c->sms, cudaDevAttrMultiProcessorCount, c->device) != cudaSuccess)
         return false;
     c->mlp90 = unchecked || agree(k);
 #endif

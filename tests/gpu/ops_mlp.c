@@ -77,21 +77,28 @@ static void mlp(struct ops *o, size_t rows, size_t dim, size_t hidden, float slo
 
 void ops_mlps(struct ops *o, bool small)
 {
-    /* Rows that fill blocks of 128, begin a new one, or end in the middle; an even and an odd
-     * number of tiles of 128 columns, and a single one; widths that no kernel of its own takes. */
+    /* Rows that fill blocks of 128, begin a new one, or end in the middle; more of them than a card
+     * has processors (the emulated one has four); an even and an odd number of tiles of 128
+     * columns, and a single one; widths that no kernel of its own takes. */
     static const struct {
         const char *what;
-        size_t rows, dim, hidden;
+        size_t rows, small, dim, hidden;
         float slope;
     } cases[] = {
-        {"MLP: 512 to 2048", 3001, 512, 2048, 0.5f}, {"MLP: 512 to 384", 150, 512, 384, 0.5f},
-        {"MLP: 256 to 256", 128, 256, 256, 0.3f},    {"MLP: 256 to 128", 257, 256, 128, 0},
-        {"MLP: 128 to 1024", 200, 128, 1024, 0.5f},  {"MLP: 128 to 128, one row", 1, 128, 128, 1},
-        {"MLP: 128 to 200", 90, 128, 200, 0.5f},     {"MLP: 36 to 128", 131, 36, 128, 0.3f},
-        {"MLP: 13 to 24", 35, 13, 24, 0.3f},
+        {"MLP: 512 to 2048", 3001, 20, 512, 2048, 0.5f},
+        {"MLP: 512 to 384", 20011, 650, 512, 384, 0.5f},
+        {"MLP: 512 to 128", 20000, 1100, 512, 128, 0.5f},
+        {"MLP: 256 to 256", 128, 128, 256, 256, 0.3f},
+        {"MLP: 256 to 128", 20001, 650, 256, 128, 0},
+        {"MLP: 128 to 1024", 200, 200, 128, 1024, 0.5f},
+        {"MLP: 128 to 128, one row", 1, 1, 128, 128, 1},
+        {"MLP: 128 to 200", 90, 90, 128, 200, 0.5f},
+        {"MLP: 36 to 128", 131, 131, 36, 128, 0.3f},
+        {"MLP: 13 to 24", 35, 35, 13, 24, 0.3f},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         ops_case(o, cases[i].what);
-        mlp(o, small && i == 0 ? 20 : cases[i].rows, cases[i].dim, cases[i].hidden, cases[i].slope);
+        mlp(o, small ? cases[i].small : cases[i].rows, cases[i].dim, cases[i].hidden,
+            cases[i].slope);
     }
 }

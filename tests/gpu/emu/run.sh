@@ -31,7 +31,6 @@ run "training and scoring" train "$B/emu/train_test"
 run "steps as one tape" whole "$B/emu/whole_test"
 run "the same, streams at once" whole env EMU_STREAM=eager "$B/emu/whole_test"
 run "launches and memory at full size" full "$B/emu/full_test"
-run "the same, MLP by wgmma" full env KERN_MLP=unchecked "$B/emu/full_test"
 if [ -d "$FIXTURES" ]; then
     run "models of the reference" parity "$B/emu/parity" --device cuda "$FIXTURES"
 else
