@@ -46,6 +46,8 @@ pr1296() {
     ours pr1296
     ratio "step of 786,432 tokens" "$(best step)" "$(peer train pr1296 48 5 1 8)"
     ratio "sliding window" "$(best sliding)" "$(peer slide pr1296 64 256 1 64)"
+    echo "with the MLP by wgmma (KERN_MLP, docs/cuda.md):"
+    KERN_MLP=wgmma "$B/bench/gpu" run recipes/pr1296.conf --seqs 48 --micros 8 --windows 64 | grep '^step'
 }
 pr1263() {
     ours pr1263

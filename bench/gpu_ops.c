@@ -147,48 +147,74 @@ static double each(const struct gpu *b)
     return b->k->combine_half ? 2 : 4;
 }
 
-/* Linear layers as a step of training has them. */
+/* A linear layer as a step of training has it. Of an MLP, where the backend has half values, the
+ * second makes the gradient in front of the first's activation (kernels.h, x_f). */
+struct layer {
+    const char *name;
+    size_t out, in;
+    bool act, after_act;
+    double calls;
+};
+
+static void layer(struct gpu *b, struct total *sum, const struct arrays *x, const struct layer *l,
+                  const char *fwd, const char *bwd, double calls)
+{
+    bool marks = b->k->combine_half;
+    double r = (double)b->rows, in = (double)l->in, out = (double)l->out;
+    double flops = 2 * r * in * out, bytes = each(b) * r * (in + out), weights = 4 * in * out;
+    double u = each(b) * r * (l->act ? out : in); /* before the activation */
+    char shape[64];
+    struct kern_linear a = {.x = x->a[0], .y = x->a[1], .dy = x->a[2], .dx = x->a[3], .w = x->a[5]};
+    a.f = l->act ? x->a[4] : NULL;
+    a.x_f = l->after_act && marks ? x->a[4] : NULL;
+    a.dw = x->a[6];
+    a.rows = b->rows;
+    a.n_out = l->out;
+    a.n_in = l->in;
+    a.act = l->act;
+    a.slope = a.x_slope = 0.5f;
+    a.x16 = a.y16 = a.dy16 = a.dx16 = marks;
+    a.g_done = l->act && marks;
+    snprintf(shape, sizeof shape, "%s %zu x %zu -> %zu", l->name, b->rows, a.n_in, a.n_out);
+    line(b, sum, fwd, shape, run_linear_train, &a, flops, bytes + (l->act ? u : 0) + weights, calls,
+         true);
+    line(b, sum, bwd, shape, run_linear_bwd, &a, 2 * flops,
+         bytes + (a.x_f || (l->act && !marks) ? u : 0) + each(b) * r * in + 3 * weights, calls,
+         true);
+}
+
 static void products(struct gpu *b, struct total *sum)
 {
-    static const struct {
-        const char *name;
-        size_t out, in;
-        bool act;
-        double calls;
-    } shapes[] = {
-        {"Q|K|V", QKV, DIM, false, LAYERS}, /* as three in blocks with a value embedding */
-        {"O", DIM, DIM, false, LAYERS},
-        {"up", HIDDEN, DIM, true, LAYERS},
-        {"down", DIM, HIDDEN, false, LAYERS},
+    static const struct layer layers[] = {
+        {"Q|K|V", QKV, DIM, false, false, LAYERS}, /* as three in blocks with a value embedding */
+        {"O", DIM, DIM, false, false, LAYERS},
+        {"up", HIDDEN, DIM, true, false, LAYERS},
+        {"down", DIM, HIDDEN, false, true, LAYERS},
     };
     struct arrays x = {.n = 0};
-    bool marks = b->k->combine_half;
     for (unsigned i = 0; i < 5; i++)
-        x.a[i] = filled_as(b, b->rows * HIDDEN, i + 1, 1, marks);
+        x.a[i] = filled_as(b, b->rows * HIDDEN, i + 1, 1, b->k->combine_half);
     x.a[5] = filled(b, HIDDEN * DIM, 6, 0.1f);
     x.a[6] = filled(b, HIDDEN * DIM, 7, 1);
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        double r = (double)b->rows, in = (double)shapes[i].in, out = (double)shapes[i].out;
-        double flops = 2 * r * in * out, bytes = each(b) * r * (in + out);
-        double weights = 4 * in * out;
-        double u = shapes[i].act ? each(b) * r * out : 0; /* before the activation */
-        char shape[64];
-        struct kern_linear a = {.x = x.a[0], .y = x.a[1], .dy = x.a[2], .dx = x.a[3], .w = x.a[5]};
-        a.f = shapes[i].act ? x.a[4] : NULL;
-        a.dw = x.a[6];
-        a.rows = b->rows;
-        a.n_out = shapes[i].out;
-        a.n_in = shapes[i].in;
-        a.act = shapes[i].act;
-        a.slope = 0.5f;
-        a.x16 = a.y16 = a.dy16 = a.dx16 = marks;
-        snprintf(shape, sizeof shape, "%s %zu x %zu -> %zu", shapes[i].name, b->rows, a.n_in,
-                 a.n_out);
-        line(b, sum, "linear_train", shape, run_linear_train, &a, flops, bytes + u + weights,
-             shapes[i].calls, true);
-        line(b, sum, "linear_bwd", shape, run_linear_bwd, &a, 2 * flops,
-             bytes + u + each(b) * r * in + 3 * weights, shapes[i].calls, true);
+    for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++)
+        layer(b, sum, &x, &layers[i], "linear_train", "linear_bwd", layers[i].calls);
+    /* The MLP's in the other way, where there is one: not part of the step. */
+    struct gpu other = *b;
+    struct total aside = {0};
+    struct err e = {0};
+    char chosen[16];
+    snprintf(chosen, sizeof chosen, "%s", getenv("KERN_MLP") ? getenv("KERN_MLP") : "lt");
+    bool ours = strstr(b->k->name, "MLP by wgmma");
+    setenv("KERN_MLP", ours ? "lt" : "wgmma", 1);
+    if (strstr(b->k->name, "sm_90") && !kern_cuda(&other.k, 0, &e)) {
+        if (!ours && !strstr(other.k->name, "MLP by wgmma"))
+            printf("MLP by wgmma does not agree with the other way\n");
+        for (size_t i = 2; i < sizeof layers / sizeof layers[0]; i++)
+            layer(&other, &aside, &x, &layers[i], ours ? "train, lt" : "train, wgmma",
+                  ours ? "bwd, lt" : "bwd, wgmma", 0);
+        kern_free(other.k);
     }
+    setenv("KERN_MLP", chosen, 1);
     release(b, &x);
 }
 
@@ -274,7 +300,7 @@ static void attention(struct gpu *b, struct total *sum)
     struct total aside = {0};
     struct err e = {0};
     setenv("KERN_ATTN", "mma", 1);
-    if (strstr(b->k->name, "wgmma") && !kern_cuda(&other.k, 0, &e)) {
+    if (strstr(b->k->name, "attention by wgmma") && !kern_cuda(&other.k, 0, &e)) {
         line(&other, &aside, "attn_fwd, mma", shape, run_attn_fwd, &a, fwd, 3 * row, 0, true);
         line(&other, &aside, "attn_bwd, mma", shape, run_attn_bwd, &a, 2.5 * fwd, 6 * row, 0, true);
         kern_free(other.k);

@@ -230,6 +230,9 @@ struct kern_coef {
  *   y = x W^T, with act followed by LeakyReLU(slope)^2, which stores f as linear_act_fwd does
  *   g = dy * f with act, else dy;  dw += g^T x;  dx = g W, added when `add`
  *
+ * Where x is the result of another layer's activation, and nobody else reads it, dx may be that
+ * layer's g at once: dx = (g W) * x_f with x_f, its f, in this call, and g = dy with g_done in its
+ * own. What is between the two is not stored then. Only with half values, and without `add`.
  * f may be NULL in the forward: only scoring.
  *
  * Values with a mark are half values: stored as bf16, densely, in the memory that their floats
@@ -259,6 +262,9 @@ struct kern_linear {
         float *dw;
         size_t n_out; /* 0: none */
     } part[2];
+    bool g_done;     /* dy is g */
+    float x_slope;   /* of the activation that x is the result of */
+    const void *x_f; /* [rows][n_in], that layer's f; NULL: dx as it is. With dx16 */
 };
 
 /* Widths that rows of the combines of training have. */

@@ -57,6 +57,7 @@ struct graph_value {
      * values, of the first of its columns and of its gradient's. row is 0 elsewhere. */
     size_t row;
     ptrdiff_t joined, joined_grad;
+    bool grad_g; /* result of an activation: what is stored is the gradient before it */
 #endif
 };
 
@@ -239,7 +240,9 @@ void graph_train_staged(struct graph *g, const float *params, const struct graph
  * stream, and what is between the linear layers of an attention layer; in training also the
  * residual stream with the embedding that it begins with and what the head reads, and the gradients
  * of all these, unless they are added to more than twice. What a shift reads or makes is fp32.
- * Called by the first graph_train, and by graph_plan for scoring.
+ * And which results of an activation one linear layer alone reads: that one's backward makes what
+ * the activation's needs (kern_linear, x_f). Called by the first graph_train, and by graph_plan for
+ * scoring.
  */
 void graph_pairs(struct graph *g);
 void graph_halves(struct graph *g);

@@ -177,6 +177,8 @@ void graph_halves(struct graph *g)
         if (!n->dead && ((n->op == OP_LINEAR && read_by(g, n->out[0], BY_SUM)) ||
                          (n->op == OP_LINEAR_ACT && read_by(g, n->out[0], BY_LINEAR))))
             set_half(g, n->out[0]);
+        if (!n->dead && n->op == OP_LINEAR_ACT)
+            g->value[n->out[0]].grad_g = g->training && read_once(g, n->out[0], BY_LINEAR);
         if (!n->dead && n->op == OP_ATTN)
             mark_layer(g, n);
     }

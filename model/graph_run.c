@@ -458,6 +458,12 @@ static void linear_backward(struct graph *g, const struct graph_node *n, float *
         a.dx16 = half_grad(g, n->in[0]);
         a.dw = grads + n->p[0];
         a.add = add;
+        a.g_done = g->value[n->out[0]].grad_g;
+        if (g->value[n->in[0]].grad_g) {
+            const struct graph_node *act = &g->node[g->value[n->in[0]].made];
+            a.x_f = val(g, act->out[1]);
+            a.x_slope = act->f;
+        }
         k->linear_bwd(k, &a);
         return;
     }

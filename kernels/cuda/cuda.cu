@@ -200,6 +200,8 @@ extern "C" enum err_code kern_cuda(struct kern **out, int device, struct err *e)
     cuda_fill_heads(k);
     if (cuda_attn90_open(k))
         strcat((char *)(uintptr_t)k->name, ", attention by wgmma");
+    if (cuda_mlp90_open(k))
+        strcat((char *)(uintptr_t)k->name, ", MLP by wgmma");
     if (!c->lt)
         strcat((char *)(uintptr_t)k->name, ", no cuBLASLt");
 #endif

@@ -47,6 +47,8 @@ struct cuda {
     struct lt *lt;
     struct queue *queue;
     bool attn90; /* attention by attn90.cu where it can: cuda_attn90_open */
+    bool mlp90;  /* products around an activation by mlp90.cu where it can: cuda_mlp90_open */
+    int sms;     /* processors of the card, with mlp90 */
     struct cuda_room room;
     struct err failed; /* the first failure since the last sync */
 };
@@ -171,6 +173,31 @@ void cuda_attn90_bwd(struct cuda *c, const struct kern_attn *a, const struct ker
 /* The first pass of the backward of kern_attn_xsa: do_, its part of dv, and stat (attn_xsa.cu). */
 void cuda_attn_xsa_part(struct cuda *c, const struct kern_attn_xsa *f, float *stat, size_t tiles);
 
+/*
+ * The products around an MLP's activation by mlp90.cu, under the same conditions.
+ *
+ *   forward    u = x w^T, y = LeakyReLU(slope)^2 of u      x [rows][k], w [n][k]; u, y [rows][n]
+ *   backward   y = (x w) * f(u)                            x [rows][k], w [k][n]; u, y [rows][n]
+ *
+ * f(u) is what cuda_act_factor says, of u as it is stored; x w is not rounded before.
+ *
+ * cuda_mlp90_open - decides whether it is used, once the table is filled, and says so: KERN_MLP in
+ * the environment is wgmma, and the results on a small task agree with those of the other way; or
+ * it is unchecked.
+ *
+ * cuda_mlp90_takes - whether it is used for these sizes and addresses.
+ */
+struct cuda_mlp {
+    const bf16 *x, *w;
+    bf16 *u, *y;
+    size_t rows, n, k;
+    float slope;
+};
+bool cuda_mlp90_open(struct kern *k);
+bool cuda_mlp90_takes(const struct cuda *c, const struct cuda_mlp *a);
+void cuda_mlp90_fwd(struct cuda *c, const struct cuda_mlp *a);
+void cuda_mlp90_bwd(struct cuda *c, const struct cuda_mlp *a);
+
 enum err_code lt_open(struct lt **out, struct err *e);
 void lt_close(struct lt *lt);
 
@@ -268,6 +295,12 @@ static __device__ inline unsigned pack2(float x, float y)
 {
     __nv_bfloat162 v = __floats2bfloat162_rn(x, y);
     return *(unsigned *)&v;
+}
+
+/* Of LeakyReLU(slope)^2, with below = 2 slope^2, the derivative f at u; the result is 0.5 f u. */
+static __device__ inline float cuda_act_factor(float u, float below)
+{
+    return (u > 0 ? 2.0f : below) * u;
 }
 
 /* The sum over a block of up to 1,024 threads (a multiple of 32), in every thread. May be called

@@ -20,12 +20,6 @@ union eight {
     __nv_bfloat162 two[4];
 };
 
-/* The factor of the backward: y = 0.5*f*u. */
-static __device__ inline float factor(float u, float below)
-{
-    return (u > 0 ? 2.0f : below) * u;
-}
-
 /* y = 0.5*f*u. */
 __global__ static void act_kernel(bf16 *y, const bf16 *u, size_t n, float below)
 {
@@ -36,19 +30,19 @@ __global__ static void act_kernel(bf16 *y, const bf16 *u, size_t n, float below)
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             float u0 = __low2float(v.two[j]), u1 = __high2float(v.two[j]);
-            v.two[j] =
-                __floats2bfloat162_rn(0.5f * factor(u0, below) * u0, 0.5f * factor(u1, below) * u1);
+            v.two[j] = __floats2bfloat162_rn(0.5f * cuda_act_factor(u0, below) * u0,
+                                             0.5f * cuda_act_factor(u1, below) * u1);
         }
         ((uint4 *)y)[i] = v.word;
     }
     EACH(i, n % 8)
     {
         float v = __bfloat162float(u[n / 8 * 8 + i]);
-        y[n / 8 * 8 + i] = __float2bfloat16_rn(0.5f * factor(v, below) * v);
+        y[n / 8 * 8 + i] = __float2bfloat16_rn(0.5f * cuda_act_factor(v, below) * v);
     }
 }
 
-/* g = dy * f as bf16. */
+/* g = dy * f as bf16; g may be dy. */
 __global__ static void grad_kernel(bf16 *g, const bf16 *dy, const bf16 *u, size_t n, float below)
 {
     EACH(i, n / 8)
@@ -59,15 +53,15 @@ __global__ static void grad_kernel(bf16 *g, const bf16 *dy, const bf16 *u, size_
 #pragma unroll
         for (int j = 0; j < 4; j++)
             v.two[j] = __floats2bfloat162_rn(
-                __low2float(d.two[j]) * factor(__low2float(v.two[j]), below),
-                __high2float(d.two[j]) * factor(__high2float(v.two[j]), below));
+                __low2float(d.two[j]) * cuda_act_factor(__low2float(v.two[j]), below),
+                __high2float(d.two[j]) * cuda_act_factor(__high2float(v.two[j]), below));
         ((uint4 *)g)[i] = v.word;
     }
     EACH(i, n % 8)
     {
         size_t at = n / 8 * 8 + i;
-        g[at] =
-            __float2bfloat16_rn(__bfloat162float(dy[at]) * factor(__bfloat162float(u[at]), below));
+        g[at] = __float2bfloat16_rn(__bfloat162float(dy[at]) *
+                                    cuda_act_factor(__bfloat162float(u[at]), below));
     }
 }
 
@@ -149,7 +143,11 @@ static void linear_train(struct kern *k, const struct kern_linear *a)
                                   a->n_out,  a->n_in,
                                   false,     true,
                                   1.0f,      0.0f};
-    if (x.p && w.p && n) {
+    const struct cuda_mlp mlp = {x.p,     w.p,      (bf16 *)a->f, (bf16 *)a->y,
+                                 a->rows, a->n_out, a->n_in,      a->slope};
+    if (x.p && w.p && a->act && a->f && cuda_mlp90_takes(c, &mlp)) {
+        cuda_mlp90_fwd(c, &mlp);
+    } else if (x.p && w.p && n) {
         cuda_matmul(c, &p);
         if (a->act) {
             CUDA_LAUNCH(act_kernel, cuda_grid(n / 8 + 1, THREADS), THREADS, 0, c->stream,
@@ -161,22 +159,30 @@ static void linear_train(struct kern *k, const struct kern_linear *a)
     cuda_done(c, w.temp);
 }
 
+static void times_factor(struct cuda *c, bf16 *g, const bf16 *dy, const bf16 *u, size_t n,
+                         float slope)
+{
+    CUDA_LAUNCH(grad_kernel, cuda_grid(n / 8 + 1, THREADS), THREADS, 0, c->stream, g, dy, u, n,
+                2 * slope * slope);
+    cuda_launched(c, "linear layer");
+}
+
 /* The gradient of x W^T as bf16, for both products of the backward. */
 static struct operand gradient(struct cuda *c, const struct kern_linear *a)
 {
     size_t n = a->rows * a->n_out;
-    if (!a->f)
+    if (!a->f || a->g_done)
         return rounded(c, a->dy, n, a->dy16);
     bf16 *g = cuda_temp<bf16>(c, n, "linear layer");
     struct operand o = {g, g};
     if (!g)
         return o;
-    if (a->y16)
-        CUDA_LAUNCH(grad_kernel, cuda_grid(n / 8 + 1, THREADS), THREADS, 0, c->stream, g,
-                    (const bf16 *)a->dy, (const bf16 *)a->f, n, 2 * a->slope * a->slope);
-    else
-        CUDA_LAUNCH(grad_f32_kernel, cuda_grid(n, THREADS), THREADS, 0, c->stream, g,
-                    (const float *)a->dy, (const float *)a->f, n);
+    if (a->y16) {
+        times_factor(c, g, (const bf16 *)a->dy, (const bf16 *)a->f, n, a->slope);
+        return o;
+    }
+    CUDA_LAUNCH(grad_f32_kernel, cuda_grid(n, THREADS), THREADS, 0, c->stream, g,
+                (const float *)a->dy, (const float *)a->f, n);
     cuda_launched(c, "linear layer");
     return o;
 }
@@ -196,9 +202,19 @@ static void linear_bwd(struct kern *k, const struct kern_linear *a)
                                    a->n_in,   a->n_out,
                                    false,     false,
                                    1.0f,      a->add ? 1.0f : 0.0f};
+    const struct cuda_mlp mlp = {dy.p,          w.p,       (bf16 *)(uintptr_t)a->x_f,
+                                 (bf16 *)a->dx, a->rows,   a->n_in,
+                                 a->n_out,      a->x_slope};
     if (dy.p && x.p && w.p) {
         add_to_weights(k, a, dw);
-        cuda_matmul(c, &dx);
+        if (a->x_f && cuda_mlp90_takes(c, &mlp)) {
+            cuda_mlp90_bwd(c, &mlp);
+        } else {
+            cuda_matmul(c, &dx);
+            if (a->x_f)
+                times_factor(c, (bf16 *)a->dx, (const bf16 *)a->dx, (const bf16 *)a->x_f,
+                             a->rows * a->n_in, a->x_slope);
+        }
     }
     cuda_done(c, dy.temp);
     cuda_done(c, x.temp);

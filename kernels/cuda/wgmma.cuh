@@ -171,6 +171,26 @@ static __device__ inline void wgmma_acc(float d[8][4], const unsigned a[4], wgmm
                  : "memory");
 }
 
+#define WGMMA_FOUR(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+
+/* wgmma_nt for d[64 x 128], b a tile of 128 rows. */
+static __device__ inline void wgmma_nt128(float d[16][4], wgmma_tile a, wgmma_tile b, bool add)
+{
+    asm volatile("{.reg .pred p; .reg .b64 a, b; setp.ne.b32 p, %66, 0;\n"
+                 "mov.b64 a, {%64, " WGMMA_UPPER "}; mov.b64 b, {%65, " WGMMA_UPPER "};\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+                 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,"
+                 "%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,"
+                 "%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,"
+                 "%62,%63}, a, b, p, 1, 1, 0, 0;}"
+                 : WGMMA_FOUR(0), WGMMA_FOUR(1), WGMMA_FOUR(2), WGMMA_FOUR(3), WGMMA_FOUR(4),
+                   WGMMA_FOUR(5), WGMMA_FOUR(6), WGMMA_FOUR(7), WGMMA_FOUR(8), WGMMA_FOUR(9),
+                   WGMMA_FOUR(10), WGMMA_FOUR(11), WGMMA_FOUR(12), WGMMA_FOUR(13), WGMMA_FOUR(14),
+                   WGMMA_FOUR(15)
+                 : "r"(a), "r"(b), "r"((int)add)
+                 : "memory");
+}
+
 /* Ends a group: the products since the last. */
 static __device__ inline void wgmma_commit()
 {
@@ -190,6 +210,13 @@ static __device__ inline void wgmma_done(float d[8][4])
 #pragma unroll
     for (int i = 0; i < 8; i++)
         asm volatile("" : "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])::"memory");
+}
+
+/* The same for a result of wgmma_nt128. */
+static __device__ inline void wgmma_done128(float d[16][4])
+{
+    wgmma_done(d);
+    wgmma_done(d + 8);
 }
 #endif
 

@@ -27,7 +27,9 @@ class Instruction:
         if self.product:
             d, a = (re.match(r'R(\d+)', o) for o in self.operands[:2])
             self.d, self.a = int(d[1]), int(a[1]) if a else None
-            self.writes = set(range(self.d, self.d + 32))
+            columns = int(re.search(r'64x(\d+)x16', self.op)[1])
+            self.end = self.d + columns // 2
+            self.writes = set(range(self.d, self.end))
             return
         for i, operand in enumerate(self.operands):
             for m in re.finditer(r'(?<![A-Z])R(\d+)((?:\.\w+)*)', operand):
@@ -81,15 +83,15 @@ def under_way(code, after):
         n, groups, group = state
         i = code[n]
         if i.product:
-            group += ((i.d, i.a),)
+            group += ((i.d, i.end, i.a),)
             if 'gsb0' in i.text:
                 groups, group = groups + (group,), ()
         elif i.op.startswith('WARPGROUP.DEPBAR'):
             left = int(i.operands[-1], 16)
             groups = groups[-left:] if left else ()
         else:
-            for d, a in (p for g in groups + (group,) for p in g):
-                if (i.reads | i.writes) & set(range(d, d + 32)):
+            for d, end, a in (p for g in groups + (group,) for p in g):
+                if (i.reads | i.writes) & set(range(d, end)):
                     wrong[n] = 'touches the result R%d of a product under way' % d
                 if a is not None and i.writes & set(range(a, a + 4)):
                     wrong[n] = 'writes the left operand R%d of a product under way' % a

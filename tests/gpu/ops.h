@@ -68,6 +68,7 @@ void ops_halves(struct ops *o, bool small);
 void ops_stream(struct ops *o, bool small);
 void ops_xsa(struct ops *o, bool small);
 void ops_qkv(struct ops *o, bool small);
+void ops_mlps(struct ops *o, bool small);
 void ops_step(struct ops *o);
 
 #define F(array)   ((float *)(array).p[s])

@@ -263,6 +263,7 @@ int main(int argc, char **argv)
         ops_halves(&o, small);
         ops_stream(&o, small);
         ops_xsa(&o, small);
+        ops_mlps(&o, small);
     }
     ops_qkv(&o, small);
     ops_step(&o);

@@ -39,6 +39,9 @@ not_run() { echo "not run $1"; }
 twice() {
     grep -o 'bits [0-9a-f]*$' "$tmp/bits1" && cmp "$tmp/bits1" "$tmp/bits2" && tail -n 1 "$tmp/bits1"
 }
+used_mlp() { # does a backend that is opened with KERN_MLP=wgmma say so?
+    KERN_MLP=wgmma "$T/ops_test" --small --seed 2 | grep -o 'MLP by wgmma'
+}
 ops() {
     for seed in 1 2 3; do
         check "operations beside the CPU, seed $seed" "$T/ops_test" --seed "$seed"
@@ -52,8 +55,10 @@ ops() {
     for attn in mma wgmma; do
         check "operations, attention by $attn" env KERN_ATTN=$attn "$T/ops_test" --seed 1
     done
+    check "MLP by wgmma is used when asked for: it agrees" used_mlp
+    check "operations, MLP by wgmma" env KERN_MLP=wgmma "$T/ops_test" --seed 1
     if command -v cuobjdump > "$tmp/where" && command -v python3 > "$tmp/where"; then
-        check "machine code of attention" python3 tests/gpu/hgmma.py "$B"/obj/kernels/cuda/attn90*.cu.o
+        check "machine code of attention and MLP" python3 tests/gpu/hgmma.py "$B"/obj/kernels/cuda/{attn,mlp}90*.cu.o
     else
         not_run "a look at the machine code, which needs cuobjdump and python3"
     fi

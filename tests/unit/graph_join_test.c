@@ -93,7 +93,7 @@ static void linear_bwd(struct kern *k, const struct kern_linear *a)
     float *x = widened(a->x, a->x16, rows, a->n_in, a->n_in);
     float *dx = a->add ? widened(a->dx, a->dx16, rows, a->n_in, a->n_in)
                        : malloc(rows * a->n_in * sizeof *dx);
-    if (a->f) {
+    if (a->f && !a->g_done) {
         float *f = widened(a->f, a->y16, rows, n, n);
         k->mul(k, dy, dy, f, rows * n);
         free(f);
@@ -102,6 +102,11 @@ static void linear_bwd(struct kern *k, const struct kern_linear *a)
     k->linear_bwd_w(k, dw, dy, x, rows, n, a->n_in);
     in_one(a, dw);
     k->linear_bwd_x(k, dx, dy, w, rows, n, a->n_in, a->add);
+    if (a->x_f) {
+        float *f = widened(a->x_f, a->x16, rows, a->n_in, a->n_in);
+        k->mul(k, dx, dx, f, rows * a->n_in);
+        free(f);
+    }
     free(w);
     narrowed(a->dx, a->dx16, rows, a->n_in, a->n_in, dx);
     free(dy);

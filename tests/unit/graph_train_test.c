@@ -243,7 +243,8 @@ static void scenes_of_calls(void **state)
 
 static struct {
     size_t layers, x16, y16, dy16, dx16, qks, attns, xsas, to_come, heads;
-    size_t stream, pairs, pushes, embeds;
+    size_t stream, pairs, pushes, embeds, before_act;
+    float slope;
     void (*attn_fwd)(struct kern *k, const struct kern_attn *a);
     void (*attn_bwd)(struct kern *k, const struct kern_attn *a);
 } used;
@@ -252,6 +253,7 @@ static void linear_train(struct kern *k, const struct kern_linear *a)
 {
     used.x16 += a->x16;
     used.y16 += a->y16;
+    used.slope = a->act ? a->slope : used.slope;
     if (a->act)
         k->linear_act_fwd(k, a->y, a->f, a->x, a->w, a->rows, a->n_out, a->n_in, a->slope);
     else
@@ -268,10 +270,17 @@ static void linear_bwd(struct kern *k, const struct kern_linear *a)
     used.dx16 += a->dx16;
     assert_true((a->f != NULL) == a->act && (!a->act || a->y16 == a->dy16));
     memcpy(dy, a->dy, a->rows * a->n_out * sizeof *dy);
-    if (a->f)
+    assert_true(!a->g_done || (a->act && a->dy16));
+    if (a->f && !a->g_done)
         k->mul(k, dy, dy, a->f, a->rows * a->n_out);
     k->linear_bwd_w(k, a->dw, dy, a->x, a->rows, a->n_out, a->n_in);
     k->linear_bwd_x(k, a->dx, dy, a->w, a->rows, a->n_out, a->n_in, a->add);
+    if (a->x_f) {
+        used.before_act++;
+        assert_true(a->x16 && a->dx16 && !a->add && !a->act && a->x_slope <= used.slope &&
+                    a->x_slope >= used.slope);
+        k->mul(k, a->dx, a->dx, a->x_f, a->rows * a->n_in);
+    }
     free(dy);
 }
 
@@ -469,6 +478,7 @@ static void head_train(struct kern *k, const struct kern_head *a, bool h16, bool
  *   with heads of any shape: both norms with their gradients (read and written by q, k, v, up),
  * what proj and down add to the stream, and the activation's result (up, down);
  *   with heads of 16 besides: all between q, k, v and proj.
+ * In each block down makes the gradient that up wants, in front of the activation.
  * The stream is all half values but for what a shift reads and makes, and for the gradients of what
  * more than three read: the embedding's norm. Rows of 28 columns are floats throughout.
  */
@@ -541,13 +551,13 @@ static void one_model(size_t c)
                              used.dx16,   used.qks,   used.attns,  used.xsas,
                              used.stream, used.pairs, used.pushes, used.embeds};
     if (memcmp(have_n, &models[c].layers, sizeof have_n) != 0 || used.heads != 1 || used.to_come ||
-        taps != used.layers)
+        used.before_act != used.layers / 6 || taps != used.layers)
         fail_msg(
             "\"%s\": %zu, %zu, %zu, %zu, %zu, %zu, %zu, %zu, %zu, %zu, %zu, %zu; %zu heads, %zu "
-            "taps",
+            "gradients before an activation, %zu taps",
             models[c].settings, used.layers, used.x16, used.y16, used.dy16, used.dx16, used.qks,
             used.attns, used.xsas, used.stream, used.pairs, used.pushes, used.embeds, used.heads,
-            taps);
+            used.before_act, taps);
     graph_free(&ref);
     graph_free(&g);
     free(tok);

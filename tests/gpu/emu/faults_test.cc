@@ -193,7 +193,8 @@ enum slip {
     COLUMN_OFF,
     TILE_FAR,
     HALF_A_GROUP,
-    LEFT_HELD, /* not wrong: x from registers also without acc */
+    HALF_A_TILE, /* of 128 rows */
+    LEFT_HELD,   /* not wrong: x from registers also without acc */
 };
 
 /* out[64][64] = x[64][64] y^T, or x y with x from registers (acc); x's last rows count as zeros. */
@@ -284,6 +285,42 @@ __global__ static void slips(float *out, const __nv_bfloat16 *x, const __nv_bflo
     for (int n = 0; n < 8 && warp < 4; n++)
         for (int i = 0; i < 4; i++)
             out[(r0 + i / 2 * 8) * SIDE + 8 * n + lane % 4 * 2 + i % 2] = d[n][i];
+}
+
+/* out[64][128] = x[64][64] (y, more)^T, the two a tile of 128 rows. */
+__global__ static void slips_wide(float *out, const __nv_bfloat16 *x, const __nv_bfloat16 *y,
+                                  const __nv_bfloat16 *more, enum slip slip)
+{
+    CUDA_DYNAMIC_SHARED(char, raw);
+    __nv_bfloat16 *s = (__nv_bfloat16 *)(((uintptr_t)raw + 1023) / 1024 * 1024), *t = s + TILE;
+    int lane = (int)threadIdx.x % 32, r0 = (int)threadIdx.x / 32 * 16 + lane / 4;
+    for (int i = (int)threadIdx.x; i < TILE / 8; i += (int)blockDim.x) {
+        int at = wgmma_place(i / 8, i % 8);
+        copy16(s + at, x + 8 * i, true);
+        copy16(t + at, y + 8 * i, true);
+        if (slip != HALF_A_TILE)
+            copy16(t + TILE + at, more + 8 * i, true);
+        copy_commit();
+    }
+    copy_wait<0>();
+    copy_publish();
+    __syncthreads();
+    float d[16][4];
+    wgmma_begin();
+    for (int k = 0; k < SIDE; k += 16)
+        wgmma_nt128(d, wgmma_cols(wgmma_of(s), k), wgmma_cols(wgmma_of(t), k), k > 0);
+    wgmma_commit();
+    if (slip == D_UNDER_WAY)
+        d[15][3] = 0;
+    if (slip == TILE_UNDER_WAY)
+        t[wgmma_place(127, 7) + (int)threadIdx.x % 8] = x[0];
+    if (slip != NO_WAIT)
+        wgmma_wait<0>();
+    if (slip != NO_DONE)
+        wgmma_done128(d);
+    for (int n = 0; n < 16; n++)
+        for (int i = 0; i < 4; i++)
+            out[(r0 + i / 2 * 8) * 2 * SIDE + 8 * n + lane % 4 * 2 + i % 2] = d[n][i];
 }
 
 /* ---- cases: what the host does ---- */
@@ -431,12 +468,36 @@ static void slipping(bool acc, enum slip slip)
     }
 }
 
+static void slipping_wide(enum slip slip)
+{
+    static float a[TILE], b[2 * TILE], c[2 * TILE];
+    float *out;
+    cudaFuncSetAttribute(slips_wide, cudaFuncAttributeMaxDynamicSharedMemorySize, 7 * TILE);
+    cudaMalloc(&out, sizeof c);
+    CUDA_LAUNCH(slips_wide, 1, 128, 7 * TILE, stream, out, random_tile(a), random_tile(b),
+                random_tile(b + TILE), slip);
+    launch_ok(cudaSuccess);
+    cudaStreamSynchronize(stream);
+    cudaMemcpy(c, out, sizeof c, cudaMemcpyDeviceToHost);
+    for (int i = 0; i < 2 * TILE; i++) {
+        double sum = 0;
+        for (int k = 0; k < SIDE; k++)
+            sum += (double)a[i / 128 * SIDE + k] * (double)b[i % 128 * SIDE + k];
+        if (!(fabs(sum - (double)c[i]) <= 1e-4)) {
+            fprintf(stderr, "nt128, row %d, column %d: %g instead of %g\n", i / 128, i % 128,
+                    (double)c[i], sum);
+            abort();
+        }
+    }
+}
+
 static void products()
 {
     for (int how = 0; how < 12; how++) {
         setenv("EMU_ORDER", how & 1 ? "down" : "up", 1);
         setenv("EMU_STREAM", how & 2 ? "eager" : "late", 1);
         slipping(how & 4, how & 8 ? LEFT_HELD : NONE);
+        slipping_wide(NONE);
     }
 }
 
@@ -447,6 +508,7 @@ static void old_card()
 }
 
 #define SLIP(acc, slip) [] { slipping(acc, slip); }
+#define WIDE(slip)      [] { slipping_wide(slip); }
 
 #define ONE(kernel, threads, shared, ...)                                                          \
     [] { CUDA_LAUNCH(kernel, 1, threads, shared, stream, x, ##__VA_ARGS__); }
@@ -511,6 +573,11 @@ static const struct {
     {"a row off", SLIP(false, ROW_OFF), "first row is 128 bytes behind"},
     {"columns off", SLIP(false, COLUMN_OFF), "begin at column 56"},
     {"a tile beyond shared memory", SLIP(true, TILE_FAR), "bits that mean nothing"},
+    {"half a wide tile", WIDE(HALF_A_TILE), "shared memory that nobody has written"},
+    {"a wide d, changed too early", WIDE(D_UNDER_WAY), "d has changed before wgmma_wait"},
+    {"a wide tile, changed too early", WIDE(TILE_UNDER_WAY), "which a product under way reads"},
+    {"a wide product, not waited for", WIDE(NO_WAIT), "wgmma_done before wgmma_wait"},
+    {"no wgmma_done of a wide d", WIDE(NO_DONE), "nan instead of"},
     {"half a warpgroup", SLIP(true, HALF_A_GROUP), "a warpgroup of less than four warps"},
     {"an older card", old_card, "on a card of compute capability 8.0"},
 };

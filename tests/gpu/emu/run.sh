@@ -20,11 +20,11 @@ run() { # name, log, command...
 }
 
 run "faults are found" faults "$B/emu/faults_test"
-run "operations beside the CPU" up "$B/emu/ops_test" --small --seed 4
+run "operations beside the CPU" up env KERN_MLP=wgmma "$B/emu/ops_test" --small --seed 4
 run "the same backwards, streams at once" down \
-    env EMU_ORDER=down EMU_STREAM=eager "$B/emu/ops_test" --small --seed 4
+    env KERN_MLP=wgmma EMU_ORDER=down EMU_STREAM=eager "$B/emu/ops_test" --small --seed 4
 run "the same bits" same diff "$tmp/up" "$tmp/down"
-run "attention for sm_90a is used" used grep "attention by wgmma" "$tmp/up"
+run "attention and MLP for sm_90a are used" used grep "attention by wgmma, MLP by wgmma" "$tmp/up"
 run "operations on sm_80, without cuBLASLt" none \
     env EMU_CARD=80 EMU_LT=none "$B/emu/ops_test" --small --seed 5
 run "training and scoring" train "$B/emu/train_test"

@@ -7,11 +7,11 @@
 #include "tests/unit/adapt.h"
 #include "tests/unit/train_run.h"
 
-/* Settings of each run, over the toy recipe. */
+/* Settings of each run, over the toy recipe; and KERN_MLP, which wants widths of 128 and more. */
 static const struct {
-    const char *name, *set[24];
+    const char *name, *set[24], *mlp;
 } runs[] = {
-    {"common", {NULL}},
+    {"common", {NULL}, NULL},
     {"switches",
      {"XSA_LAST_N=1",
       "SMEAR_GATE=1",
@@ -32,19 +32,28 @@ static const struct {
       "SWA_EVERY=2",
       "SWA_START_SCALE=2",
       "GRAD_CLIP_NORM=0.3",
-      NULL}},
+      NULL},
+     NULL},
     {"skips from blocks whose sum another pass makes",
-     {"NUM_LAYERS=5", "SKIP_GATES_ENABLED=1", NULL}},
-    {"lanes", {"PARALLEL_LANES=merge", "PARALLEL_START_LAYER=1", NULL}},
+     {"NUM_LAYERS=5", "SKIP_GATES_ENABLED=1", NULL},
+     NULL},
+    {"lanes", {"PARALLEL_LANES=merge", "PARALLEL_START_LAYER=1", NULL}, NULL},
     {"heads of 64",
      {"MODEL_DIM=128", "NUM_HEADS=2", "NUM_KV_HEADS=1", "XSA_LAST_N=1", "TRAIN_SEQ_LEN=80",
-      "MICRO_BATCH_TOKENS=80", "TRAIN_BATCH_TOKENS=160", NULL}},
+      "MICRO_BATCH_TOKENS=80", "TRAIN_BATCH_TOKENS=160", NULL},
+     "lt"},
+    {"MLP by wgmma",
+     {"MODEL_DIM=128", "NUM_HEADS=2", "NUM_KV_HEADS=1", "MLP_SLOPE=0.5", "TRAIN_SEQ_LEN=80",
+      "MICRO_BATCH_TOKENS=160", "TRAIN_BATCH_TOKENS=320", NULL},
+     "wgmma"},
     {"heads whose q, k and v are half values",
      {"MODEL_DIM=64", "NUM_HEADS=4", "NUM_KV_HEADS=2", "ROPE_DIMS=16", "XSA_LAST_N=1",
-      "VE_ENABLED=1", "VE_LAYERS=1", "VE_DIM=8", NULL}},
+      "VE_ENABLED=1", "VE_LAYERS=1", "VE_DIM=8", NULL},
+     NULL},
     {"the same, q, k and v by one product of weights in three places",
      {"MODEL_DIM=64", "NUM_HEADS=4", "NUM_KV_HEADS=2", "ROPE_DIMS=16", "XSA_LAST_N=1",
-      "MATRIX_BANKS=1", NULL}},
+      "MATRIX_BANKS=1", NULL},
+     NULL},
 };
 
 static struct train_result on(struct toy_train *t, const char *device, const char *name)
@@ -73,6 +82,8 @@ static void training(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(runs); i++) {
         struct toy_train t;
+        if (runs[i].mlp)
+            setenv("KERN_MLP", runs[i].mlp, 1);
         toy_begin(&t, runs[i].set);
         toy_set(&t.r, "ITERATIONS=4");
         toy_set(&t.r, "VAL_MAX_TOKENS=80");
@@ -91,6 +102,7 @@ static void training(void **state)
             on(&t, "cuda", "noted");
             toy_same("warmup, checkpoints", &t, "one", "noted");
         }
+        unsetenv("KERN_MLP");
         toy_end(&t);
     }
 }

@@ -25,6 +25,7 @@ namespace emu
 {
 
 enum { GROUP = 4 /* warps of a warpgroup */, WARPS = MAX_THREADS / WARP };
+enum { WIDEST = 128 /* columns of a result */, MOST = WIDEST / 2 /* registers of it */ };
 
 /* ---- state of a block ---- */
 
@@ -34,7 +35,8 @@ struct operands {
     const unsigned *a[WARP]; /* NULL: tile_a */
     unsigned a_was[WARP][4];
     wgmma_tile tile_a, tile_b;
-    bool across; /* the sum goes across the rows of tile_b, not along them */
+    unsigned columns; /* of the result; twice as many as a thread has registers of it */
+    bool across;      /* the sum goes across the rows of tile_b, not along them */
     bool add;
     const char *file;
     int line;
@@ -43,9 +45,10 @@ struct operands {
 /* A result that products are under way to, or that wgmma_done has not yet given back. */
 struct result {
     float *d[WARP];
-    float value[WARP][32];
-    unsigned products; /* under way */
-    unsigned back;     /* lanes that have it back */
+    float value[WARP][MOST];
+    unsigned registers; /* of a thread */
+    unsigned products;  /* under way */
+    unsigned back;      /* lanes that have it back */
 };
 
 struct warp_state {
@@ -165,8 +168,8 @@ static char *chunk_at(const struct tile &t, unsigned r, unsigned b)
 
 /* What a product multiplies. */
 static struct {
-    float a[16][16]; /* the warp's rows; [row][k] */
-    float b[16][64]; /* [k][column] */
+    float a[16][16];     /* the warp's rows; [row][k] */
+    float b[16][WIDEST]; /* [k][column] */
 } operand;
 
 static float wide(uint16_t half)
@@ -177,9 +180,9 @@ static float wide(uint16_t half)
     return x;
 }
 
-/* Calls f(i, address) for each 16 bytes i that a warp's product reads: of A its 16 rows, unless
- * they are in registers, and all of B. Summed along the rows ("K-major"), a row has 16 numbers from
- * the tile's start on; across them ("MN-major"), a row has the 64 columns of one k. */
+/* Calls f(i, address) for each 16 bytes i that a warp's product reads: all of B, and of A behind it
+ * its 16 rows, unless they are in registers. Summed along the rows ("K-major"), a row has 16
+ * numbers from the tile's start on; across them ("MN-major"), a row has the 64 columns of one k. */
 template <typename F> static void each_chunk(const struct operands &p, unsigned warp, F f)
 {
     struct tile b = decode(p.tile_b), a = p.a[0] ? b : decode(p.tile_a);
@@ -194,10 +197,11 @@ template <typename F> static void each_chunk(const struct operands &p, unsigned 
     for (const struct tile *t : {&a, &b})
         if (t->start % 128 > 96)
             fault(NULL, "16 columns that begin at column %u of a tile", t->start % 128 / 2);
-    for (; n < 128; n++)
+    const unsigned all = 2 * p.columns;
+    for (; n < all; n++)
         f(n, chunk_at(b, n / 2, n % 2 * 16));
-    for (; !p.a[0] && n < 160; n++)
-        f(n, chunk_at(a, warp % GROUP * 16 + (n - 128) / 2, n % 2 * 16));
+    for (; !p.a[0] && n < all + 32; n++)
+        f(n, chunk_at(a, warp % GROUP * 16 + (n - all) / 2, n % 2 * 16));
 }
 
 static void load(const struct operands &p, unsigned warp)
@@ -206,8 +210,8 @@ static void load(const struct operands &p, unsigned warp)
         uint16_t half[8];
         memcpy(half, at, 16);
         for (unsigned i = 0; i < 8; i++)
-            if (n >= 128)
-                operand.a[(n - 128) / 2][n % 2 * 8 + i] = wide(half[i]);
+            if (n >= 2 * p.columns)
+                operand.a[(n - 2 * p.columns) / 2][n % 2 * 8 + i] = wide(half[i]);
             else if (p.across)
                 operand.b[n / 8][n % 8 * 8 + i] = wide(half[i]);
             else
@@ -250,7 +254,7 @@ static void check_registers(unsigned thread, const void *p, size_t bytes, const 
 /* Are the registers of a result as the products have left them? */
 static void check_untouched(const struct result &r, unsigned l, const void *pc)
 {
-    for (unsigned i = 0; i < 32; i++)
+    for (unsigned i = 0; i < r.registers; i++)
         if (memcmp(&r.d[l][i], at_once ? (const void *)&r.value[l][i] : &NOTHING, 4))
             fault(pc, "d has changed before %s", r.products ? "wgmma_wait" : "wgmma_done");
 }
@@ -265,10 +269,11 @@ static void check_untouched(const struct result &r)
 
 static void show(const struct result &r, unsigned l, unsigned thread, bool values)
 {
-    for (unsigned i = 0; i < 32; i++)
+    const size_t bytes = r.registers * sizeof(float);
+    for (unsigned i = 0; i < r.registers; i++)
         memcpy(&r.d[l][i], values ? (const void *)&r.value[l][i] : &NOTHING, 4);
-    if (char *s = saved(thread, r.d[l], 128))
-        memcpy(s, r.d[l], 128);
+    if (char *s = saved(thread, r.d[l], bytes))
+        memcpy(s, r.d[l], bytes);
 }
 
 /* d[8n ...] is mma's C of columns 8n to 8n + 7. The order of the sum is the hardware's own. */
@@ -276,7 +281,7 @@ static void multiply(struct result &r, const struct operands &p, unsigned warp)
 {
     load(p, warp);
     for (unsigned l = 0; l < WARP; l++)
-        for (unsigned i = 0; i < 32; i++) {
+        for (unsigned i = 0; i < r.registers; i++) {
             unsigned row = l / 4 + (i % 4 < 2 ? 0 : 8), column = i / 4 * 8 + l % 4 * 2 + i % 2;
             float sum = p.add ? r.value[l][i] : 0;
             for (unsigned k = 0; k < 16; k++)
@@ -310,6 +315,7 @@ struct issue {
     float *d;
     const unsigned *a;
     wgmma_tile tile_a, tile_b;
+    unsigned columns;
     bool across, add;
     const char *name;
 };
@@ -323,13 +329,15 @@ static struct result &result_of(struct warp_state &w, const struct operands &p)
         if (r.d[0] == p.d[0]) {
             if (r.products || p.add) /* otherwise of no use any more, perhaps another array */
                 check_untouched(r);
+            r.registers = p.columns / 2;
             return r;
         }
     w.results.push_back({});
     struct result &r = w.results.back();
     memcpy(r.d, p.d, sizeof r.d);
+    r.registers = p.columns / 2;
     for (unsigned l = 0; l < WARP; l++)
-        memcpy(r.value[l], r.d[l], 128);
+        memcpy(r.value[l], r.d[l], r.registers * sizeof(float));
     return r;
 }
 
@@ -343,6 +351,7 @@ static void product_op(void *lane[WARP], const char *file, int line)
                          .a_was = {},
                          .tile_a = first.tile_a,
                          .tile_b = first.tile_b,
+                         .columns = first.columns,
                          .across = first.across,
                          .add = first.add,
                          .file = file,
@@ -356,7 +365,7 @@ static void product_op(void *lane[WARP], const char *file, int line)
         if (x.tile_a != p.tile_a || x.tile_b != p.tile_b || x.add != p.add)
             fault(NULL, "operands of a product differ between lanes");
         p.d[l] = x.d;
-        check_registers(lane_thread(l), x.d, 128, "d");
+        check_registers(lane_thread(l), x.d, p.columns / 2 * sizeof(float), "d");
         if ((p.a[l] = x.a)) {
             check_registers(lane_thread(l), x.a, 16, "a");
             memcpy(p.a_was[l], x.a, 16);
@@ -399,21 +408,28 @@ static void complete(unsigned warp, const struct operands &p)
 
 void async_place::product_nt(float (*d)[4], wgmma_tile a, wgmma_tile b, bool add) const
 {
-    struct issue x = {d[0], NULL, a, b, false, add, "wgmma_nt"};
+    struct issue x = {d[0], NULL, a, b, 64, false, add, "wgmma_nt"};
+    async_begin();
+    meet(product_op, ~0u, &x, file, line);
+}
+
+void async_place::product_nt128(float (*d)[4], wgmma_tile a, wgmma_tile b, bool add) const
+{
+    struct issue x = {d[0], NULL, a, b, 128, false, add, "wgmma_nt128"};
     async_begin();
     meet(product_op, ~0u, &x, file, line);
 }
 
 void async_place::product_ntr(float (*d)[4], const unsigned *a, wgmma_tile b, bool add) const
 {
-    struct issue x = {d[0], a, 0, b, false, add, "wgmma_ntr"};
+    struct issue x = {d[0], a, 0, b, 64, false, add, "wgmma_ntr"};
     async_begin();
     meet(product_op, ~0u, &x, file, line);
 }
 
 void async_place::product_acc(float (*d)[4], const unsigned *a, wgmma_tile b) const
 {
-    struct issue x = {d[0], a, 0, b, true, true, "wgmma_acc"};
+    struct issue x = {d[0], a, 0, b, 64, true, true, "wgmma_acc"};
     async_begin();
     meet(product_op, ~0u, &x, file, line);
 }

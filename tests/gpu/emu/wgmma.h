@@ -34,6 +34,7 @@ struct async_place {
     wgmma_tile tile_of(const void *tile) const;
     void begin() const;
     void product_nt(float (*d)[4], wgmma_tile a, wgmma_tile b, bool add) const;
+    void product_nt128(float (*d)[4], wgmma_tile a, wgmma_tile b, bool add) const;
     void product_ntr(float (*d)[4], const unsigned *a, wgmma_tile b, bool add) const;
     void product_acc(float (*d)[4], const unsigned *a, wgmma_tile b) const;
     void commit() const;
@@ -74,17 +75,19 @@ template <int N> static inline void barrier_anywhere()
     {                                                                                              \
         __FILE__, __LINE__                                                                         \
     }
-#define copy16(...)    EMU_ASYNC.start_copy(__VA_ARGS__)
-#define copy_commit()  EMU_ASYNC.end_copies()
-#define copy_wait      EMU_ASYNC.wait_copies
-#define copy_publish() EMU_ASYNC.publish()
-#define wgmma_of(tile) EMU_ASYNC.tile_of(tile)
-#define wgmma_begin()  EMU_ASYNC.begin()
-#define wgmma_nt(...)  EMU_ASYNC.product_nt(__VA_ARGS__)
-#define wgmma_ntr(...) EMU_ASYNC.product_ntr(__VA_ARGS__)
-#define wgmma_acc(...) EMU_ASYNC.product_acc(__VA_ARGS__)
-#define wgmma_commit() EMU_ASYNC.commit()
-#define wgmma_wait     EMU_ASYNC.wait
-#define wgmma_done(d)  EMU_ASYNC.give_back(d)
+#define copy16(...)      EMU_ASYNC.start_copy(__VA_ARGS__)
+#define copy_commit()    EMU_ASYNC.end_copies()
+#define copy_wait        EMU_ASYNC.wait_copies
+#define copy_publish()   EMU_ASYNC.publish()
+#define wgmma_of(tile)   EMU_ASYNC.tile_of(tile)
+#define wgmma_begin()    EMU_ASYNC.begin()
+#define wgmma_nt(...)    EMU_ASYNC.product_nt(__VA_ARGS__)
+#define wgmma_nt128(...) EMU_ASYNC.product_nt128(__VA_ARGS__)
+#define wgmma_ntr(...)   EMU_ASYNC.product_ntr(__VA_ARGS__)
+#define wgmma_acc(...)   EMU_ASYNC.product_acc(__VA_ARGS__)
+#define wgmma_commit()   EMU_ASYNC.commit()
+#define wgmma_wait       EMU_ASYNC.wait
+#define wgmma_done(d)    EMU_ASYNC.give_back(d)
+#define wgmma_done128(d) EMU_ASYNC.give_back(d)
 
 #endif
