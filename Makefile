@@ -292,7 +292,7 @@ $(B)/emu/comm_nccl.o: trainer/comm_nccl.cu
 
 $(B)/emu/faults_test.o: EMU_HOST = $(EMU_CU)
 $(B)/emu/faults_test: $(B)/emu/faults_test.o $(EMU_O)
-$(B)/emu/ops_test: $(call obj,$(wildcard tests/gpu/ops*.c) $(addprefix model/,graph.c graph_half.c graph_join.c graph_plan.c graph_run.c graph_xsa.c) \
+$(B)/emu/ops_test: $(call obj,$(wildcard tests/gpu/ops*.c) $(addprefix model/,graph.c graph_half.c graph_join.c graph_plan.c graph_run.c graph_train.c graph_xsa.c) \
                    $(filter-out kernels/cuda_none.c,$(wildcard kernels/*.c kernels/cpu/*.c)))
 $(B)/emu/train_test $(B)/emu/whole_test $(B)/emu/full_test: $(B)/emu/%: $(B)/obj/tests/gpu/emu/%.o
 $(B)/emu/comm_test: $(B)/obj/tests/gpu/emu/comm_test.o

@@ -228,6 +228,11 @@ void graph_stage(struct graph *g, const struct graph_tokens *to, const uint16_t 
  * operation: a caller may put it on a tape of its own. */
 void graph_train_staged(struct graph *g, const float *params, const struct graph_tokens *from,
                         float *grads, float gscale, double *loss);
+
+/* For graph_train.c: the tokens of a run to where the graph has them; and forward and backward,
+ * with half values unless tap looks on, operation by operation. */
+void graph_tokens_in(struct graph *g, const uint16_t *ids, const uint16_t *target);
+void graph_carry_out(struct graph *g, const float *params, float *grads, float gscale);
 #endif
 
 #ifndef RUNNER

@@ -638,7 +638,12 @@ void graph_backward(struct graph *g, const float *params, float *grads, float gs
 
 #ifndef RUNNER
 
-static void train(struct graph *g, const float *params, float *grads, float gscale)
+void graph_tokens_in(struct graph *g, const uint16_t *ids, const uint16_t *target)
+{
+    upload(g, ids, target, g->batch * (g->t - g->from));
+}
+
+void graph_carry_out(struct graph *g, const float *params, float *grads, float gscale)
 {
     double began = seconds_now();
     g->whole = !g->tap;
@@ -646,83 +651,6 @@ static void train(struct graph *g, const float *params, float *grads, float gsca
     g->forward_s = seconds_now() - began;
     graph_backward(g, params, grads, gscale);
     g->whole = false;
-}
-
-/* Does anybody want to be called on the way? */
-static bool observed(const struct graph *g)
-{
-    return g->tap || g->done;
-}
-
-/* Play what train would do; false where there is nothing to play. */
-static bool play(struct graph *g, const float *params, float *grads, float gscale)
-{
-    struct kern *k = g->k;
-    struct graph_tape *t = &g->tape;
-    if (!k->record || observed(g))
-        return false;
-    if (t->params != params || t->grads != grads || memcmp(&t->gscale, &gscale, sizeof gscale)) {
-        k->forget(k, t->tape);
-        *t = (struct graph_tape){NULL, params, grads, gscale};
-        return false; /* the first time everything is carried out, as `record` demands */
-    }
-    if (!t->tape && k->record(k)) {
-        train(g, params, grads, gscale);
-        t->tape = k->recorded(k);
-    }
-    return t->tape && k->play(k, t->tape);
-}
-
-/* The first call decides how values are stored. */
-static void count_call(struct graph *g)
-{
-    if (!g->trained++) {
-        graph_halves(g);
-        graph_join(g);
-    }
-}
-
-void graph_train(struct graph *g, const float *params, const uint16_t *ids, const uint16_t *target,
-                 float *grads, float gscale, double *loss)
-{
-    size_t scored = g->batch * (g->t - g->from);
-    upload(g, ids, target, scored);
-    count_call(g);
-    if (play(g, params, grads, gscale)) {
-        g->played++;
-        g->forward_s = 0;
-    } else {
-        train(g, params, grads, gscale);
-    }
-    g->k->sum_into(g->k, loss, val(g, g->nll), scored);
-}
-
-/* Other places for the tokens; returns those before. */
-static struct graph_tokens tokens_at(struct graph *g, const struct graph_tokens *at)
-{
-    struct graph_tokens before = {g->ids, g->hashed, g->target};
-    g->ids = at->ids;
-    g->hashed = at->hashed;
-    g->target = at->target;
-    return before;
-}
-
-void graph_stage(struct graph *g, const struct graph_tokens *to, const uint16_t *ids,
-                 const uint16_t *target)
-{
-    struct graph_tokens own = tokens_at(g, to);
-    upload(g, ids, target, g->batch * (g->t - g->from));
-    tokens_at(g, &own);
-}
-
-void graph_train_staged(struct graph *g, const float *params, const struct graph_tokens *from,
-                        float *grads, float gscale, double *loss)
-{
-    struct graph_tokens own = tokens_at(g, from);
-    count_call(g);
-    train(g, params, grads, gscale);
-    g->k->sum_into(g->k, loss, val(g, g->nll), g->batch * (g->t - g->from));
-    tokens_at(g, &own);
 }
 
 #endif
