@@ -332,7 +332,7 @@ $(UNIT_T): $(B)/%: $(B)/obj/%.o $(LIB)
 $(B)/tests/unit/apart_test: UNIT_LD := -Wl,--wrap=kern_cuda
 
 unit: $(UNIT_T) $(B)/tests/corpus     ## unit tests (cmocka); what fuzzing starts from must compile too
-	$(Q)for t in $(UNIT_T); do STUB_LOADER=$(B)/stub/loader $$t || { echo "FAILED: $$t"; exit 1; }; done
+	$(Q)bash tests/unit/run.sh $(B) $(UNIT_T)
 
 $(B)/tests/parity: $(call obj,$(PARITY)) $(LIB)
 	@mkdir -p $(@D)
