@@ -333,6 +333,11 @@ struct kern_dial {
     const double *at;
     double base, slope;
 };
+static inline struct kern_dial kern_fixed(double x)
+{
+    struct kern_dial d = {NULL, x, 0};
+    return d;
+}
 enum { VERDICT_LOSS, VERDICT_NORM, VERDICT_CLIP, VERDICT_GO, VERDICTS };
 struct kern_verdict {
     const double *loss, *square;

@@ -30,11 +30,6 @@ static struct kern_dial dial(const struct optim *o, enum optim_number which, dou
     return (struct kern_dial){(o->later ? o->later : o->now) + which, base, slope};
 }
 
-static struct kern_dial fixed(double x)
-{
-    return (struct kern_dial){NULL, x, 0};
-}
-
 static float value(struct kern_dial d)
 {
     return (float)(d.at ? d.base + d.slope * *d.at : d.base);
@@ -91,7 +86,7 @@ static bool own_matrix(const struct optim *o, const struct piece *p)
 static void momentum_update(struct optim *o, const struct piece *p, float *grads)
 {
     struct kern *k = o->k;
-    const struct kern_dial mu = dial(o, OPTIM_MOMENTUM, 0, 1), one = fixed(1);
+    const struct kern_dial mu = dial(o, OPTIM_MOMENTUM, 0, 1), one = kern_fixed(1);
     float *buf = o->mom + p->local, *g = grads + p->at;
     if (!o->m->r.muon_bf16) {
         blend(o, buf, g, p->n, mu, one);
@@ -99,7 +94,7 @@ static void momentum_update(struct optim *o, const struct piece *p, float *grads
         return;
     }
     k->round_bf16(k, g, p->n);
-    blend(o, buf, buf, p->n, mu, fixed(0));
+    blend(o, buf, buf, p->n, mu, kern_fixed(0));
     k->round_bf16(k, buf, p->n);
     blend(o, buf, g, p->n, one, one);
     k->round_bf16(k, buf, p->n);

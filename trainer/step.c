@@ -238,14 +238,20 @@ enum err_code step_check(const struct step *s, struct err *e)
 
 /* ---- what all ranks must know ---- */
 
+double *step_squares(struct step *s)
+{
+    const struct piece_list *p = &s->opt.p;
+    double *first = s->sums + s->most_micros, *next = first;
+    for (size_t i = 0; i < p->pieces; i++)
+        if (p->piece[i].owner == p->rank)
+            s->k->sumsq_into(s->k, next++, s->grads + p->piece[i].at, p->piece[i].n);
+    return first;
+}
+
 /* What this rank has to say, into s->tell. Waits for the device. */
 static enum err_code sum_up(struct step *s, unsigned trouble, struct err *e)
 {
-    const struct piece_list *p = &s->opt.p;
-    double *squares = s->sums + s->most_micros;
-    for (size_t i = 0; i < p->pieces; i++)
-        if (p->piece[i].owner == p->rank)
-            s->k->sumsq_into(s->k, squares++, s->grads + p->piece[i].at, p->piece[i].n);
+    step_squares(s);
     s->k->download(s->k, s->tell + 1, s->sums, (s->told - 1) * sizeof *s->tell);
     enum err_code rc = s->k->sync(s->k, e);
     s->tell[0] = (double)(trouble | (rc ? STEP_FAILED : 0));

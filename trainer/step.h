@@ -136,10 +136,12 @@ enum err_code step_final(struct step *s, enum step_source *from, struct err *e);
 
 /* step_weights - what forward and backward read. step_hold - round them under late QAT and tell the
  * backend that they do not change from here on; or that they do. step_clips_ranks -
- * GRAD_CLIP_SCOPE=rank. For whole.c. */
+ * GRAD_CLIP_SCOPE=rank. step_squares - the squares of the gradients of this rank's pieces
+ * into s->sums, from where it returns on. For whole.c. */
 const float *step_weights(const struct step *s);
 void step_hold(struct step *s, bool yes);
 bool step_clips_ranks(const struct step *s);
+double *step_squares(struct step *s);
 
 /* step_qat_covers - does late QAT round this parameter? */
 bool step_qat_covers(const struct recipe *r, const struct gpt_param *p);

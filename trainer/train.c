@@ -89,7 +89,7 @@ static void look_ahead(struct train *t)
     if (loader_tell(&t->data.train, &t->ahead_from, &ignored))
         return;
     t->ahead = true;
-    if ((micro_batches(t, &trouble, &ignored) || trouble)) {
+    if (micro_batches(t, &trouble, &ignored) || trouble) {
         step_begin(&t->s);
         run_rewind(t, &ignored);
     }

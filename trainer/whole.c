@@ -58,11 +58,6 @@ void whole_stage(struct step *s, const uint16_t *ids, const uint16_t *target)
 
 /* ---- what the tape consists of ---- */
 
-static struct kern_dial fixed(double x)
-{
-    return (struct kern_dial){NULL, x, 0};
-}
-
 /* GRAD_CLIP_SCOPE=rank, as clip_group of step.c: the group's gradient by its own norm. */
 static void clip_group(struct step *s)
 {
@@ -77,7 +72,7 @@ static void clip_group(struct step *s)
                                           .scale = (double)s->micros / (double)micros.count,
                                           .max = s->m->r.grad_clip_norm,
                                           .out = group});
-    const struct kern_dial clip = {group + VERDICT_CLIP, 0, 1}, none = fixed(0);
+    const struct kern_dial clip = {group + VERDICT_CLIP, 0, 1}, none = kern_fixed(0);
     k->blend(k, s->grads, s->grads, s->m->floats, &clip, &none, NULL);
 }
 
@@ -100,9 +95,7 @@ static void gradients(struct step *s)
 
 static void judge(struct step *s)
 {
-    double *squares = s->sums + s->most_micros;
-    for (size_t i = 0; i < s->opt.p.pieces; i++)
-        s->k->sumsq_into(s->k, squares + i, s->grads + s->opt.p.piece[i].at, s->opt.p.piece[i].n);
+    double *squares = step_squares(s);
     optim_judge(s->k,
                 &(struct kern_verdict){.loss = s->sums,
                                        .losses = s->micros,
@@ -117,9 +110,9 @@ static void update(struct step *s)
 {
     struct kern *k = s->k;
     const double *verdict = s->whole.verdict, *go = verdict + VERDICT_GO;
-    const struct kern_dial clip = {verdict + VERDICT_CLIP, 0, 1}, none = fixed(0);
+    const struct kern_dial clip = {verdict + VERDICT_CLIP, 0, 1}, none = kern_fixed(0);
     double decay = s->m->r.ema_decay;
-    const struct kern_dial old = fixed(decay), new = fixed(1.0 - decay);
+    const struct kern_dial old = kern_fixed(decay), new = kern_fixed(1.0 - decay);
     if (s->m->r.grad_clip_norm > 0 && !step_clips_ranks(s))
         k->blend(k, s->grads, s->grads, s->m->floats, &clip, &none, go);
     optim_queue(&s->opt, s->params, s->grads, s->whole.numbers, go);

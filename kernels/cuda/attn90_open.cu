@@ -142,18 +142,23 @@ out:
 }
 #endif
 
+bool cuda_is_sm90(const struct cuda *c)
+{
+    int major = 0, minor = 0;
+    return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, c->device) ==
+               cudaSuccess &&
+           cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, c->device) ==
+               cudaSuccess &&
+           major == 9 && minor == 0;
+}
+
 bool cuda_attn90_open(struct kern *k)
 {
     struct cuda *c = cuda_of(k);
     c->attn90 = false;
 #ifdef CUDA_HAS_SM90A
     const char *wanted = getenv("KERN_ATTN");
-    int major = 0, minor = 0;
-    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, c->device) !=
-            cudaSuccess ||
-        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, c->device) !=
-            cudaSuccess ||
-        major != 9 || minor != 0 || (wanted && !strcmp(wanted, "mma")))
+    if (!cuda_is_sm90(c) || (wanted && !strcmp(wanted, "mma")))
         return false;
     c->attn90 = (wanted && !strcmp(wanted, "wgmma")) || agree(k);
 #endif

@@ -155,6 +155,9 @@ void cuda_matmul_own(struct cuda *c, const struct cuda_matmul *a);
  * read): gradients of matrices lie behind those of single numbers, on no multiple of 16 bytes. */
 void cuda_matmul_onto(struct cuda *c, const struct cuda_matmul *a);
 
+/* Is the card of compute capability 9.0, for which sm_90a is made? */
+bool cuda_is_sm90(const struct cuda *c);
+
 /*
  * Attention by attn90.cu, for cards of compute capability 9.0 and programs with code for sm_90a.
  *
@@ -288,6 +291,23 @@ static __device__ inline void cuda_adamw(const struct kern_adamw *a, size_t i,
 template <typename Args> static __device__ inline size_t v_row(const Args &a)
 {
     return (a.kv_heads + (a.joined ? a.heads + a.kv_heads : 0)) * a.head_dim;
+}
+
+/* A number of either type as a float, and the way back. */
+template <typename T> static __device__ inline float cuda_get(T x)
+{
+    if constexpr (sizeof(T) == sizeof(float))
+        return x;
+    else
+        return __bfloat162float(x);
+}
+
+template <typename T> static __device__ inline void cuda_set(T *to, float v)
+{
+    if constexpr (sizeof(T) == sizeof(float))
+        *to = v;
+    else
+        *to = __float2bfloat16_rn(v);
 }
 
 /* Two numbers as bf16 in a register, x in the lower half. */

@@ -147,7 +147,7 @@ __global__ static void act_kernel(float *y, float *f, size_t n, float below)
 {
     EACH(i, n)
     {
-        float u = y[i], g = (u > 0 ? 2.0f : below) * u;
+        float u = y[i], g = cuda_act_factor(u, below);
         y[i] = 0.5f * g * u;
         if (f)
             f[i] = g;
@@ -202,16 +202,6 @@ static void embed_half(struct kern *k, void *y, const float *table, const uint16
     cuda_launched(c, "embed_half");
 }
 
-static __device__ inline float as_float(float x)
-{
-    return x;
-}
-
-static __device__ inline float as_float(bf16 x)
-{
-    return __bfloat162float(x);
-}
-
 /*
  * A block owns one row of the table. It looks at all ids, THREADS at a time, lists those that are
  * its own in ascending order, and adds their gradients one after the other: the order of the CPU,
@@ -243,7 +233,7 @@ __global__ static void embed_bwd_kernel(float *dtable, const DY *dy, const uint1
         for (size_t i = threadIdx.x; i < dim; i += THREADS) {
             float sum = to[i];
             for (unsigned j = 0; j < n; j++)
-                sum += as_float(dy[(base + list[j]) * dim + i]);
+                sum += cuda_get(dy[(base + list[j]) * dim + i]);
             to[i] = sum;
         }
         __syncthreads();

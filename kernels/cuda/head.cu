@@ -31,14 +31,6 @@ __global__ static void loss_kernel(const float *z, const uint16_t *target, float
         lse[blockIdx.x] = all;
 }
 
-template <typename T> static __device__ inline void set(T *to, float v)
-{
-    if constexpr (sizeof(T) == sizeof(float))
-        *to = v;
-    else
-        *to = __float2bfloat16_rn(v);
-}
-
 /* dz = (exp(l - lse) - [v = target]) * (1 - (l/cap)^2) * scale. In fp32 dz may be z. */
 template <typename T>
 __global__ static void dz_kernel(T *dz, const float *z, const uint16_t *target, const float *lse,
@@ -51,7 +43,7 @@ __global__ static void dz_kernel(T *dz, const float *z, const uint16_t *target, 
     for (size_t v = threadIdx.x; v < vocab; v += THREADS) {
         float t = cap == 0.0f ? 0.0f : tanhf(row[v] * inv);
         float p = expf((cap == 0.0f ? row[v] : cap * t) - all) - (v == hit ? 1.0f : 0.0f);
-        set(to + v, p * fmaf(-t, t, 1.0f) * scale);
+        cuda_set(to + v, p * fmaf(-t, t, 1.0f) * scale);
     }
 }
 

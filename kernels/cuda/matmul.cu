@@ -53,22 +53,6 @@ template <typename T> static __device__ inline struct four four_at(const T *x)
     }
 }
 
-template <typename T> static __device__ inline float as_float(T x)
-{
-    if constexpr (sizeof(T) == sizeof(float))
-        return x;
-    else
-        return __bfloat162float(x);
-}
-
-template <typename T> static __device__ inline void put(T *to, float v)
-{
-    if constexpr (sizeof(T) == sizeof(float))
-        *to = v;
-    else
-        *to = __float2bfloat16_rn(v);
-}
-
 /*
  * An operand: rows x k, stored [rows][k] or, when TRANS, [k][rows]. Group number i of a thread is
  * four numbers side by side in memory: of the reduction, or of the rows when TRANS.
@@ -100,7 +84,7 @@ static __device__ inline void fetch(struct four out[FOURS], const In *x, size_t 
             float v[4];
 #pragma unroll
             for (int j = 0; j < 4; j++)
-                v[j] = fast + j < ld ? as_float(x[slow * ld + fast + j]) : 0.0f;
+                v[j] = fast + j < ld ? cuda_get(x[slow * ld + fast + j]) : 0.0f;
             out[i] = {two(v[0], v[1]), two(v[2], v[3])};
         }
     }
@@ -159,10 +143,10 @@ static __device__ inline void finish(const struct cuda_product &p, size_t batch,
     size_t at = (batch * p.m + row) * p.n + col;
     float v = p.alpha * sum;
     if (p.beta != 0.0f)
-        v = fmaf(p.beta, as_float(((const Out *)p.d)[at]), v);
+        v = fmaf(p.beta, cuda_get(((const Out *)p.d)[at]), v);
     if (p.act)
         v = 0.5f * ((v > 0 ? 2.0f : p.below) * v) * v;
-    put((Out *)p.c + at, v);
+    cuda_set((Out *)p.c + at, v);
 }
 
 /* Whether four numbers side by side are aligned, in all products. */

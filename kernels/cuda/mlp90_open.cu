@@ -124,14 +124,8 @@ bool cuda_mlp90_open(struct kern *k)
     c->mlp90 = false;
 #ifdef CUDA_HAS_SM90A
     const char *wanted = getenv("KERN_MLP");
-    int major = 0, minor = 0;
     bool unchecked = wanted && !strcmp(wanted, "unchecked");
-    if (!wanted || (strcmp(wanted, "wgmma") && !unchecked) ||
-        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, c->device) !=
-            cudaSuccess ||
-        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, c->device) !=
-            cudaSuccess ||
-        major != 9 || minor != 0 ||
+    if (!wanted || (strcmp(wanted, "wgmma") && !unchecked) || !cuda_is_sm90(c) ||
         cudaDeviceGetAttribute(&c->sms, cudaDevAttrMultiProcessorCount, c->device) != cudaSuccess)
         return false;
     c->mlp90 = unchecked || agree(k);
